@@ -1,0 +1,1 @@
+"""From a log line to float32: readers, sessions, features, ragged arrays."""

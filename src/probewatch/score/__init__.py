@@ -1,0 +1,1 @@
+"""From a bundle and a log to scores. Needs no torch."""
