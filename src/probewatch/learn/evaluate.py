@@ -1,0 +1,269 @@
+"""From labels and scores to the figures of ``metrics.json``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as standard
+from sklearn.calibration import calibration_curve
+
+from probewatch.errors import DataError
+from probewatch.learn.bootstrap import NEEDS, client_intervals
+from probewatch.learn.threshold import silent_score, supports
+
+BUDGETS = (0.01, 0.001)
+"""False-positive rates at which the true-positive rate is reported."""
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is known of S test sessions, one entry each."""
+
+    label: NDArray[np.int64]  # (S,) 1 attack, 0 benign
+    score: NDArray[np.float64]  # (S,) high = attack
+    client: NDArray[np.int64]  # (S,) code of the client, in the order of their names
+    family: NDArray[Any] | None
+    first_alert: NDArray[np.int64] | None
+    loss: float | NDArray[np.float64] | None
+
+    def take(self, kept: NDArray[np.bool_]) -> _Rows:
+        return _Rows(
+            label=self.label[kept],
+            score=self.score[kept],
+            client=self.client[kept],
+            family=None if self.family is None else self.family[kept],
+            first_alert=None if self.first_alert is None else self.first_alert[kept],
+            loss=self.loss[kept] if isinstance(self.loss, np.ndarray) else self.loss,
+        )
+
+
+def evaluate(
+    label: NDArray[Any],
+    score: NDArray[Any],
+    *,
+    threshold: float,
+    client: NDArray[Any],
+    family: NDArray[Any] | None = None,
+    first_alert: NDArray[Any] | None = None,
+    loss: float | NDArray[Any] | None = None,
+    allowed: NDArray[Any] | None = None,
+    probabilities: bool = True,
+    intervals: bool = True,
+    seed: int = 0,
+) -> Metrics:
+    """All figures of a test, as plain JSON values: what cannot be told from these sessions is None.
+
+    >>> figures = evaluate(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9]), threshold=0.5,
+    ...                    client=np.array(["a", "b", "c", "d"]))
+    >>> figures["roc_auc"], figures["tpr_at_threshold"], figures["confusion_matrix"]
+    (0.75, 0.5, [[1, 1], [1, 1]])
+
+    Args:
+        label: (S,) 1 attack, 0 benign; of allow-listed sessions it does not matter.
+        score: (S,) finite; high = attack. A session is alerted if its score is at or above ``threshold``.
+        client: (S,) names; intervals resample whole clients.
+        family: (S,) names of the attack or benign use, "" where unknown.
+        first_alert: (S,) number of the event, from 1, at which the threshold was first crossed, 0 = never.
+        loss: the mean loss, or one (S,) a session, where it is known better than from the scores.
+        allowed: (S,) bool; allow-listed sessions count in no figure but ``allowed``.
+        probabilities: False if scores are not probabilities; loss, Brier score and calibration are then None.
+        intervals: False saves the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        ``n``, ``n_clients``, ``n_attacks``, ``n_benign``, ``prevalence``, ``threshold``; ``loss``, ``brier``,
+        ``calibration`` {predicted, observed}; ``accuracy``, ``balanced_accuracy``, ``precision``, ``recall``,
+        ``f1`` (of attacks), ``per_class``, ``confusion_matrix`` [[TN, FP], [FN, TP]], ``tpr_at_threshold``,
+        ``fpr_at_threshold``; ``roc_auc``, ``average_precision``, ``tpr_at_fpr_0.01``, ``tpr_at_fpr_0.001``;
+        ``families`` name to {n, rate, malicious}; ``delay`` {median, p90} in events over all attacks, None
+        for never (``delay`` itself is None without ``first_alert``); ``intervals`` name to [low, high] at
+        95 %, None where a figure has none; ``allowed`` {n, rate}. A rate is the share alerted.
+
+    Raises:
+        DataError: columns of different lengths, a label that is not 0 or 1, a score that is not finite or, if
+            ``probabilities``, outside 0 to 1.
+    """
+    columns = [label, client, family, first_alert, loss, allowed]
+    names = ["label", "client", "family", "first_alert", "loss", "allowed"]
+    _check_lengths(len(score), dict(zip(names, columns, strict=True)))
+    rows = _rows(label, score, client, family, first_alert, loss)
+    _check_scores(rows.score, probabilities)
+    listed = np.zeros(len(rows.label), bool) if allowed is None else np.asarray(allowed).astype(bool)
+    rows, allowed_score = rows.take(~listed), rows.score[listed]
+    unlabelled = int(np.sum((rows.label != 0) & (rows.label != 1)))
+    if unlabelled:
+        raise DataError(f"{unlabelled} of {len(rows.label)} labels are not 0 or 1; leave those sessions out.")
+    metrics = {
+        **_counts(rows),
+        "threshold": float(threshold),
+        **_probability_metrics(rows, probabilities),
+        **_alert_metrics(rows, threshold),
+        **_ranking_metrics(rows),
+        "families": _families(rows, threshold),
+        "delay": None if rows.first_alert is None else _delay(rows.first_alert[rows.label == 1]),
+        "allowed": {"n": len(allowed_score), "rate": _share(allowed_score >= threshold)},
+    }
+    metrics["intervals"] = {}
+    if intervals and metrics["n"]:
+        found = client_intervals(rows.label, rows.score, rows.client, threshold, seed=seed)
+        metrics["intervals"] = {name: found[name] if metrics[name] is not None else None for name in NEEDS}
+    return metrics
+
+
+def _rows(label: Any, score: Any, client: Any, family: Any, first_alert: Any, loss: Any) -> _Rows:
+    return _Rows(
+        label=np.asarray(label).astype(np.int64),
+        score=np.asarray(score).astype(np.float64),
+        client=np.unique(_names(client), return_inverse=True)[1].reshape(-1),
+        family=None if family is None else _names(family),
+        first_alert=None if first_alert is None else np.asarray(first_alert).astype(np.int64),
+        loss=np.asarray(loss).astype(np.float64) if np.ndim(loss) else loss,
+    )
+
+
+def _names(column: Any) -> NDArray[Any]:
+    """Python strings: NumPy's own would drop trailing NULs and give every row the room of the longest."""
+    names = np.empty(len(column), object)
+    names[:] = [str(name) for name in column]
+    return names
+
+
+def _check_lengths(sessions: int, columns: dict[str, Any]) -> None:
+    for name, column in columns.items():
+        if np.ndim(column) > 0 and len(column) != sessions:
+            raise DataError(f"{name} has {len(column)} entries, expected one for each of {sessions} scores.")
+
+
+def _check_scores(score: NDArray[np.float64], probabilities: bool) -> None:
+    if not np.all(np.isfinite(score)):
+        raise DataError(f"{int(np.sum(~np.isfinite(score)))} of {len(score)} scores are not finite numbers.")
+    if probabilities and len(score) and (score.min() < 0 or score.max() > 1):
+        raise DataError(
+            f"scores go from {score.min():g} to {score.max():g}, expected probabilities from 0 to 1."
+        )
+
+
+def _counts(rows: _Rows) -> Metrics:
+    return {
+        "n": len(rows.label),
+        "n_clients": len(np.unique(rows.client)),
+        "n_attacks": int(np.sum(rows.label == 1)),
+        "n_benign": int(np.sum(rows.label == 0)),
+        "prevalence": _share(rows.label == 1),
+    }
+
+
+def _probability_metrics(rows: _Rows, probabilities: bool) -> Metrics:
+    label, score = rows.label, rows.score
+    known = probabilities and len(label) > 0
+    loss = None
+    if rows.loss is not None and len(label):
+        loss = float(np.mean(rows.loss))
+    elif known:
+        loss = float(standard.log_loss(label, score, labels=[0, 1]))
+    calibration = None
+    if known and _both_classes(label):
+        observed, predicted = calibration_curve(label, score, n_bins=10, strategy="quantile")
+        calibration = {"predicted": predicted.tolist(), "observed": observed.tolist()}
+    return {
+        "loss": loss if loss is not None and math.isfinite(loss) else None,
+        "brier": float(standard.brier_score_loss(label, score, pos_label=1)) if known else None,
+        "calibration": calibration,
+    }
+
+
+def _alert_metrics(rows: _Rows, threshold: float) -> Metrics:
+    label, alert = rows.label, (rows.score >= threshold).astype(np.int64)
+    known, both = len(label) > 0, _both_classes(label)
+    per_class = _per_class(label, alert)
+    table = standard.confusion_matrix(label, alert, labels=[0, 1]).tolist() if known else [[0, 0], [0, 0]]
+    return {
+        "accuracy": float(standard.accuracy_score(label, alert)) if known else None,
+        "balanced_accuracy": float(standard.balanced_accuracy_score(label, alert)) if both else None,
+        **{name: per_class["attack"][name] for name in ("precision", "recall", "f1")},
+        "per_class": per_class,
+        "confusion_matrix": table,
+        "tpr_at_threshold": _share(alert[label == 1]),
+        "fpr_at_threshold": _share(alert[label == 0]),
+    }
+
+
+def _per_class(label: NDArray[np.int64], alert: NDArray[np.int64]) -> dict[str, Metrics]:
+    """Precision is 0 where nothing was given that class; all three are None where no session has it."""
+    names = ("precision", "recall", "f1")
+    per_class: dict[str, Metrics] = {}
+    for code, name in enumerate(("benign", "attack")):
+        support = int(np.sum(label == code))
+        figures: list[float | None] = [None, None, None]
+        if support:
+            found = standard.precision_recall_fscore_support(label, alert, labels=[code], zero_division=0)
+            figures = [float(figure[0]) for figure in found[:3]]
+        per_class[name] = {**dict(zip(names, figures, strict=True)), "support": support}
+    return per_class
+
+
+def _ranking_metrics(rows: _Rows) -> Metrics:
+    label, score = rows.label, rows.score
+    both = _both_classes(label)
+    return {
+        "roc_auc": float(standard.roc_auc_score(label, score)) if both else None,
+        "average_precision": float(standard.average_precision_score(label, score)) if both else None,
+        **{f"tpr_at_fpr_{budget:g}": tpr_at_fpr(label, score, budget) for budget in BUDGETS},
+    }
+
+
+def tpr_at_fpr(label: NDArray[Any], score: NDArray[Any], max_fpr: float) -> float | None:
+    """The highest true-positive rate whose false-positive rate is not above ``max_fpr``.
+
+    >>> tpr_at_fpr(np.repeat([0, 1], [4, 2]), np.array([0.1, 0.2, 0.3, 0.9, 0.5, 0.05]), 0.75)
+    0.5
+
+    Returns:
+        None without attacks, or with fewer than 3 / ``max_fpr`` benign sessions.
+    """
+    attacks, benign = score[label == 1], score[label == 0]
+    if not len(attacks) or not supports(len(benign), max_fpr):
+        return None
+    return _share(attacks > silent_score(benign, max_fpr))
+
+
+def _families(rows: _Rows, threshold: float) -> Metrics:
+    if rows.family is None or not np.any(rows.family != ""):
+        return {}
+    alert, families = rows.score >= threshold, {}
+    for name in np.unique(rows.family):
+        labels = np.unique(rows.label[rows.family == name])
+        for label in labels:
+            chosen = (rows.family == name) & (rows.label == label)
+            suffix = {0: " (benign)", 1: " (attack)"}[int(label)] if len(labels) > 1 else ""
+            families[f"{name or 'unnamed'}{suffix}"] = {
+                "n": int(np.sum(chosen)),
+                "rate": _share(alert[chosen]),
+                "malicious": bool(label == 1),
+            }
+    return families
+
+
+def _delay(first_alert: NDArray[np.int64]) -> Metrics:
+    """Events by which half and nine tenths of all attacks had alerted; a missed one never does."""
+    events = np.sort(np.where(first_alert > 0, first_alert, np.iinfo(np.int64).max))
+    delay: Metrics = {}
+    for name, percent in (("median", 50), ("p90", 90)):
+        reached = -(-len(events) * percent // 100)  # the fewest attacks that are that share, rounded up
+        never = reached == 0 or events[reached - 1] == np.iinfo(np.int64).max
+        delay[name] = None if never else int(events[reached - 1])
+    return delay
+
+
+def _both_classes(label: NDArray[Any]) -> bool:
+    return bool(np.any(label == 0) and np.any(label == 1))
+
+
+def _share(chosen: NDArray[Any]) -> float | None:
+    return float(np.mean(chosen)) if len(chosen) else None
