@@ -1,0 +1,65 @@
+"""Shuffled batches of similar lengths, each padded to its own longest sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probewatch.data.ragged import Ragged
+
+CHUNK = 1024  # sequences that are sorted by length together: epochs stay random, 3 % padding
+
+
+def batch_indices(
+    lengths: NDArray[np.int64], size: int, random: np.random.Generator | None = None
+) -> list[NDArray[np.int64]]:
+    """Which sequences go into which batch.
+
+    Args:
+        lengths: (S,) steps of each sequence.
+        size: sequences in a batch.
+        random: shuffles first, then sorts inside chunks only, then shuffles the batches; without it
+            all are sorted by length, which is best for scoring.
+
+    Returns:
+        arrays of sequence indices, every sequence exactly once.
+    """
+    if random is None:
+        order = np.argsort(lengths, kind="stable")
+        return [order[start : start + size] for start in range(0, len(order), size)]
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), CHUNK):
+        chunk = order[start : start + CHUNK]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+class Sequences:
+    """The steps of a Ragged as tensors on one device, from which batches are gathered."""
+
+    def __init__(self, sequences: Ragged, device: torch.device) -> None:
+        self.values = torch.from_numpy(sequences.values).to(device)
+        self.starts = torch.from_numpy(sequences.offsets[:-1])
+        self.lengths = torch.from_numpy(sequences.lengths)
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(B, T, F) events padded with their own last step, and (B,) lengths; T is the longest's."""
+        chosen = torch.from_numpy(indices)
+        lengths = self.lengths[chosen]
+        steps = torch.minimum(torch.arange(int(lengths.max())), lengths[:, None] - 1)  # (B, T)
+        rows = (self.starts[chosen, None] + steps).to(self.values.device)
+        return self.values[rows], lengths
+
+
+def iterate(
+    sequences: Sequences, size: int, random: np.random.Generator | None = None
+) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+    """Batches as (indices (B,), events (B, T, F), lengths (B,)); see :func:`batch_indices`."""
+    for indices in batch_indices(sequences.lengths.numpy(), size, random):
+        yield indices, *sequences.batch(indices)
