@@ -1,0 +1,364 @@
+"""The page of a report: figures in, one self-contained HTML text out."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.learn import plots
+from probewatch.learn.markup import document, figure, number, percent, safe
+
+OURS = "LSTM"
+RIVAL_NAMES = {
+    "boosting": "Gradient boosting",
+    "logistic": "Logistic regression",
+    "count_per_hour": "Count per hour",
+    "prada": "PRADA",
+    "near_duplicates": "Near-duplicates",
+}
+RIVAL_NOTES = {
+    "boosting": "on aggregates of the same features",
+    "logistic": "on means of the same features",
+    "count_per_hour": "Elastic's shipped rule",
+    "prada": "normality of distances",
+    "near_duplicates": "as in Blacklight",
+}
+COLUMNS = (
+    ("roc_auc", "ROC AUC", False),
+    ("average_precision", "Average precision", False),
+    ("tpr_at_fpr_0.01", "TPR at 1 % FPR", True),
+    ("tpr_at_fpr_0.001", "TPR at 0.1 % FPR", True),
+    ("tpr_at_threshold", "TPR at its threshold", True),
+    ("fpr_at_threshold", "FPR at its threshold", True),
+    ("f1", "F1", False),
+)
+"""Key, heading, and whether it is shown as a percentage."""
+CONTESTS = ("roc_auc", "average_precision", "tpr_at_fpr_0.01")
+"""Figures that do not depend on anyone's threshold, by which a rival wins or loses."""
+MOST_FAMILIES = 40
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The test sessions that count in the headline figures.
+
+    Attributes:
+        scores: name to (S,) scores, ours first.
+        first_alert: (S,) event number from 1, 0 = never; None where it was not recorded.
+    """
+
+    label: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float64]]
+    first_alert: NDArray[np.int64] | None
+
+
+def render(
+    metrics: Mapping[str, Any],
+    tested: Tested,
+    history: Sequence[Mapping[str, Any]] | None,
+    title: str,
+) -> str:
+    """The whole page; what is missing in the figures is left out of it.
+
+    Args:
+        metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` (name to
+            the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
+        tested: what the curves are drawn from.
+        history: the losses of each epoch, or None.
+        title: plain text.
+    """
+    body = [
+        _header(metrics, title),
+        _cards(metrics),
+        _rivals(metrics),
+        _threshold(metrics),
+        _families(metrics),
+        _curves(metrics, tested, history),
+        GUIDE,
+    ]
+    return document(title, "\n".join(part for part in body if part))
+
+
+def _header(metrics: Mapping[str, Any], title: str) -> str:
+    n, attacks, benign = metrics["n"], metrics["n_attacks"], metrics["n_benign"]
+    notes = "".join(f'<p class="note">{html.escape(str(note))}</p>' for note in metrics.get("notes") or ())
+    (_, false), (_, caught) = metrics["confusion_matrix"]
+    sentences = []
+    if attacks:
+        sentences.append(f"Of <b>{attacks:,}</b> attack sessions the detector alerted on <b>{caught:,}</b>.")
+    if benign:
+        sentences.append(f"Of <b>{benign:,}</b> benign sessions it alerted on <b>{false:,}</b> by mistake.")
+    clients = metrics.get("n_clients")
+    scope = f"Tested on {n:,} sessions" + (f" of {clients:,} clients" if clients is not None else "")
+    scope += f", {percent(metrics['prevalence'])} of them attacks." if n else "."
+    return (
+        f'<header><p class="brand">Probewatch · evaluation</p><h1>{safe(title)}</h1>'
+        f'<p class="lead">{scope} {" ".join(sentences)}</p>{notes}</header>'
+    )
+
+
+def _cards(metrics: Mapping[str, Any]) -> str:
+    few = f"needs 300 benign sessions, these are {metrics['n_benign']:,}"
+    measured = metrics["tpr_at_fpr_0.01"] is not None
+    budget = metrics.get("max_fpr")
+    goal = "" if budget is None else f", set for at most {100 * budget:g} %"
+    cards = [
+        _card(
+            "ROC AUC",
+            number(metrics["roc_auc"]),
+            _interval(metrics, "roc_auc"),
+            "1 is perfect, 0.5 is chance",
+        ),
+        _card(
+            "TPR at 1 % FPR",
+            percent(metrics["tpr_at_fpr_0.01"]),
+            _interval(metrics, "tpr_at_fpr_0.01") if measured else few,
+            "attacks caught at one false alarm in 100 benign sessions",
+        ),
+        _card(
+            "TPR at the threshold",
+            percent(metrics["tpr_at_threshold"]),
+            _interval(metrics, "tpr_at_threshold"),
+            f"attacks caught at {metrics['threshold']:.4g}",
+        ),
+        _card(
+            "FPR at the threshold",
+            percent(metrics["fpr_at_threshold"]),
+            _false_alarm_interval(metrics),
+            f"benign sessions alerted{goal}",
+        ),
+        _delay_card(metrics),
+    ]
+    return f'<section class="cards">{"".join(cards)}</section>{_precision_sentence(metrics)}'
+
+
+def _delay_card(metrics: Mapping[str, Any]) -> str:
+    delay = metrics.get("delay")
+    if delay is None or not metrics["n_attacks"]:
+        return ""
+    median, p90 = delay["median"], delay["p90"]
+    return _card(
+        "Events until alert",
+        "never" if median is None else f"{median:,}",
+        "9 in 10 attacks: " + ("never" if p90 is None else f"within {p90:,}"),
+        "median over all attacks; a missed one never alerts",
+    )
+
+
+def _card(name: str, figure: str, interval: str, note: str) -> str:
+    return (
+        f'<div class="card"><h3>{name}</h3><p class="figure">{figure}</p>'
+        f'<p class="interval">{interval or "&nbsp;"}</p><p class="small">{note}</p></div>'
+    )
+
+
+def _interval(metrics: Mapping[str, Any], name: str) -> str:
+    interval = (metrics.get("intervals") or {}).get(name)
+    form = number if name == "roc_auc" else percent
+    return f"95 %: {form(interval[0])} to {form(interval[1])}" if interval else ""
+
+
+def _false_alarm_interval(metrics: Mapping[str, Any]) -> str:
+    """With no false alarm seen, resampling says "0 to 0"; the rule of three says what that is worth."""
+    if metrics["fpr_at_threshold"] == 0:
+        return f"none seen; 95 %: below {percent(min(1.0, 3 / metrics['n_benign']))}"
+    return _interval(metrics, "fpr_at_threshold")
+
+
+def _precision_sentence(metrics: Mapping[str, Any]) -> str:
+    """Precision where attacks are rarer than in a test, which is everywhere."""
+    tpr, fpr = metrics["tpr_at_threshold"], metrics["fpr_at_threshold"]
+    if not tpr or not fpr or metrics["precision"] is None:
+        return ""
+    rare = 0.001
+    real = tpr * rare / (tpr * rare + fpr * (1 - rare))
+    return (
+        f'<p class="aside">In this test {percent(metrics["precision"])} of the alerts were attacks. Real '
+        f"logs hold fewer: were one session in 1,000 an attack, {percent(real)} of the alerts would be.</p>"
+    )
+
+
+def _rivals(metrics: Mapping[str, Any]) -> str:
+    rivals: Mapping[str, Mapping[str, Any]] = metrics.get("rivals") or {}
+    if not rivals:
+        return ""
+    everyone = {OURS: metrics, **rivals}
+    columns = [
+        column for column in COLUMNS if any(row.get(column[0]) is not None for row in everyone.values())
+    ]
+    head = "".join(f'<th class="num">{html.escape(heading)}</th>' for _, heading, _ in columns)
+    rows = []
+    for name, row in everyone.items():
+        note = f'<span class="small">{html.escape(RIVAL_NOTES.get(name, ""))}</span>'
+        cells = "".join(_contest_cell(everyone, row.get(key), key, share) for key, _, share in columns)
+        mark = ' class="ours"' if name == OURS else ""
+        rows.append(f"<tr{mark}><th>{safe(RIVAL_NAMES.get(name, name))} {note}</th>{cells}</tr>")
+    sentence = _wins(metrics, rivals)
+    return (
+        "<section><h2>The LSTM against what could be used instead</h2>"
+        f"<p>{sentence} All were tested on the same sessions, each with a threshold of its own. "
+        'The best of each column is <span class="best">marked</span>.</p>'
+        f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _contest_cell(
+    everyone: Mapping[str, Mapping[str, Any]], value: float | None, key: str, share: bool
+) -> str:
+    values = [row[key] for row in everyone.values() if row.get(key) is not None]
+    # FPR alone is no contest: whoever never alerts would win it.
+    best = value is not None and key != "fpr_at_threshold" and value == max(values)
+    return f'<td class="num{" best" if best else ""}">{percent(value) if share else number(value)}</td>'
+
+
+def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -> str:
+    headings = {key: (heading, percent if share else number) for key, heading, share in COLUMNS}
+    known = [headings[key][0] for key in CONTESTS if metrics.get(key) is not None]
+    measured = " or ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+    if not measured:
+        return ""
+    sentences = []
+    for name, rival in rivals.items():
+        won = []
+        for key in CONTESTS:
+            ours, theirs = metrics.get(key), rival.get(key)
+            if ours is not None and theirs is not None and theirs > ours:
+                heading, form = headings[key]
+                won.append(f"{heading} {form(theirs)} against {form(ours)}")
+        if won:
+            shown = safe(RIVAL_NAMES.get(name, name))
+            sentences.append(f"<b>{shown} does better than the LSTM</b>: {', '.join(won)}.")
+    return " ".join(sentences) or f"No rival does better than the LSTM on {measured}."
+
+
+def _threshold(metrics: Mapping[str, Any]) -> str:
+    if not metrics["n"]:
+        return ""
+    names = (
+        ("accuracy", "Accuracy"),
+        ("balanced_accuracy", "Balanced accuracy"),
+        ("loss", "Loss"),
+        ("brier", "Brier"),
+    )
+    overall = "".join(f"<div><dt>{name}</dt><dd>{number(metrics.get(key))}</dd></div>" for key, name in names)
+    picture = figure(plots.confusion_matrix(metrics["confusion_matrix"]), "Confusion matrix", "")
+    return (
+        f"<section><h2>At the threshold {metrics['threshold']:.4g}</h2>"
+        f'<div class="pair">{picture}<div><h3>By class</h3>{_class_table(metrics["per_class"])}'
+        f"<dl>{overall}</dl></div></div></section>"
+    )
+
+
+def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> str:
+    head = "".join(f'<th class="num">{name}</th>' for name in ("Precision", "Recall", "F1", "Sessions"))
+    rows = []
+    for name, row in per_class.items():
+        cells = [number(row["precision"]), number(row["recall"]), number(row["f1"]), f"{row['support']:,}"]
+        rows.append(
+            f"<tr><th>{name}</th>" + "".join(f'<td class="num">{cell}</td>' for cell in cells) + "</tr>"
+        )
+    return f"<table><thead><tr><th>Class</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _families(metrics: Mapping[str, Any]) -> str:
+    families: Mapping[str, Mapping[str, Any]] = metrics.get("families") or {}
+    allowed = metrics.get("allowed") or {"n": 0, "rate": None}
+    groups = []
+    for malicious, heading in ((True, "TPR by attack family"), (False, "FPR by benign use")):
+        chosen = {name: row for name, row in families.items() if bool(row["malicious"]) == malicious}
+        worst_first = sorted(
+            chosen.items(), key=lambda item: (item[1]["rate"] * (1 if malicious else -1), item[0])
+        )
+        if worst_first:
+            groups.append(_family_table(heading, worst_first, "attack" if malicious else "benign"))
+    listed = (
+        _family_table("Allow-listed clients", [("allow-listed", allowed)], "listed") if allowed["n"] else ""
+    )
+    if not groups and not listed:
+        return ""
+    note = " Allow-listed clients are known to be benign and count in no other figure." if listed else ""
+    return (
+        "<section><h2>Who is caught, who is disturbed</h2>"
+        f"<p>Share of sessions alerted at the threshold, the worst first.{note}</p>"
+        f'<div class="pair">{"".join(groups)}{listed}</div></section>'
+    )
+
+
+def _family_table(heading: str, rows: Sequence[tuple[str, Mapping[str, Any]]], kind: str) -> str:
+    lines = []
+    for name, row in rows[:MOST_FAMILIES]:
+        bar = f'<div class="{kind}" style="width:{100 * row["rate"]:.1f}%"></div>' if row["rate"] else ""
+        lines.append(
+            f'<tr><th>{safe(name)}</th><td class="bar">{bar}</td><td class="num">{percent(row["rate"])}</td>'
+            f'<td class="num small">{round(row["rate"] * row["n"]):,} of {row["n"]:,}</td></tr>'
+        )
+    more = len(rows) - MOST_FAMILIES
+    rest = f'<p class="small">and {more:,} more in metrics.json</p>' if more > 0 else ""
+    return f'<div><h3>{heading}</h3><table class="bars"><tbody>{"".join(lines)}</tbody></table>{rest}</div>'
+
+
+def _curves(metrics: Mapping[str, Any], tested: Tested, history: Sequence[Mapping[str, Any]] | None) -> str:
+    figures = [*_score_figures(metrics, tested), *_loss_figures(history)]
+    return (
+        f'<section><h2>The curves</h2><div class="pair">{"".join(figures)}</div></section>' if figures else ""
+    )
+
+
+def _score_figures(metrics: Mapping[str, Any], tested: Tested) -> list[str]:
+    label, threshold = tested.label, metrics["threshold"]
+    scores = {RIVAL_NAMES.get(name, name): values for name, values in tested.scores.items()}
+    figures = []
+    if len(np.unique(label)) == 2:
+        note = (
+            "What each rate of false alarms buys. The left end is what can be afforded, so it is drawn wide."
+        )
+        figures.append(figure(plots.roc(label, scores, threshold), "ROC curve", note))
+        note = "How many of the alerts are attacks, at this test's share of attacks."
+        figures.append(figure(plots.precision_recall(label, scores, threshold), "Precision and recall", note))
+    if len(label):
+        note = "The further the two classes stand apart, the less the threshold costs."
+        picture = plots.score_distributions(label, tested.scores[OURS], threshold)
+        figures.append(figure(picture, "Scores by class", note))
+    if metrics.get("calibration"):
+        note = (
+            "On the dotted line, a score is a probability; below it, scores are too high, above it, too low."
+        )
+        figures.append(figure(plots.calibration(**metrics["calibration"]), "Calibration", note))
+    if tested.first_alert is not None and len(label):
+        note = "How far into a session the first alert comes. A missed attack never counts as alerted."
+        picture = plots.events_until_alert(label, tested.first_alert)
+        figures.append(figure(picture, "Events until alert", note))
+    return figures
+
+
+def _loss_figures(history: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    rows = [_finite(row) for row in history or ()]
+    if all(row["train_loss"] is None and row["valid_loss"] is None for row in rows):
+        return []
+    note = "Training stops when the validation loss no longer falls; the best epoch's weights are kept."
+    return [figure(plots.loss_curves(rows), "Loss by epoch", note)]
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    losses = {name: row.get(name) for name in ("train_loss", "valid_loss")}
+    return {
+        "epoch": row["epoch"],
+        **{name: loss if loss is not None and math.isfinite(loss) else None for name, loss in losses.items()},
+    }
+
+
+GUIDE = """<section class="guide"><h2>How to read this</h2>
+<p><b>TPR</b> (true-positive rate, recall) is the share of attack sessions that alerted; <b>FPR</b>
+(false-positive rate) the share of benign sessions that did. A session alerts when its score reaches the
+threshold. <b>ROC AUC</b> is the chance that an attack scores above a benign session. <b>95 %</b> intervals
+hold that share of the values found by drawing the test's clients again and again, with replacement. “–” means that
+these sessions cannot tell.</p>
+<p>This detects <em>probing</em> for training data, not that any has leaked. Internal jobs that score known
+customers look the same: put them on the allow-list.</p></section>"""
