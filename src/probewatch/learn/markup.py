@@ -57,7 +57,9 @@ def number(value: float | None) -> str:
     """A figure between 0 and 1 with three digits, never rounded up to a perfect 1."""
     if value is None:
         return NONE
-    return f"{value:.4f}" if f"{value:.3f}" == "1.000" and value < 1 else f"{value:.3f}"
+    if value >= 1 or f"{value:.3f}" != "1.000":
+        return f"{value:.3f}"
+    return f"{value:.4f}" if f"{value:.4f}" != "1.0000" else "&gt; 0.9999"
 
 
 def figure(svg: str, heading: str, note: str) -> str:
@@ -94,6 +96,8 @@ padding:0}
 .figure{font-size:2rem;font-weight:650;line-height:1.25;margin:0;font-variant-numeric:tabular-nums}
 .interval{font-size:.82rem;margin:0 0 .3em}
 .scroll{overflow-x:auto}
+.scroll table{min-width:760px}
+.scroll tbody th{min-width:190px}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{padding:8px 10px;border-bottom:1px solid var(--line);text-align:left;vertical-align:middle}
 thead th{font-size:.8rem;font-weight:600;color:var(--soft);vertical-align:bottom}
@@ -115,7 +119,8 @@ figure img{display:block;width:100%;max-width:560px;height:auto}
 .bars .bar div{height:14px;border-radius:3px;min-width:3px;background:var(--benign)}
 .bars .bar div.attack{background:var(--attack)}
 .bars .bar div.listed{background:#8894a1}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px;margin:24px 0 0;padding:0 10px}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px;margin:24px 0 0;
+padding:0 10px}
 dt{font-size:.8rem;color:var(--soft)}
 dd{margin:0;font-size:1.15rem;font-weight:600;font-variant-numeric:tabular-nums}
 .guide{color:var(--soft);font-size:.92rem}

@@ -39,13 +39,17 @@ COLUMNS = (
     ("f1", "F1", False),
 )
 """Key, heading, and whether it is shown as a percentage."""
-CONTESTS = ("roc_auc", "average_precision", "tpr_at_fpr_0.01")
+CONTESTS = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "tpr_at_fpr_0.01": "TPR at 1 % FPR",
+}
 """Figures that do not depend on anyone's threshold, by which a rival wins or loses."""
 MOST_FAMILIES = 40
 
 
 @dataclass(frozen=True)
-class Tested:
+class Scored:
     """The test sessions that count in the headline figures.
 
     Attributes:
@@ -60,7 +64,7 @@ class Tested:
 
 def render(
     metrics: Mapping[str, Any],
-    tested: Tested,
+    scored: Scored,
     history: Sequence[Mapping[str, Any]] | None,
     title: str,
 ) -> str:
@@ -69,7 +73,7 @@ def render(
     Args:
         metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` (name to
             the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
-        tested: what the curves are drawn from.
+        scored: what the curves are drawn from.
         history: the losses of each epoch, or None.
         title: plain text.
     """
@@ -79,7 +83,7 @@ def render(
         _rivals(metrics),
         _threshold(metrics),
         _families(metrics),
-        _curves(metrics, tested, history),
+        _curves(metrics, scored, history),
         GUIDE,
     ]
     return document(title, "\n".join(part for part in body if part))
@@ -219,23 +223,22 @@ def _contest_cell(
 
 
 def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -> str:
-    headings = {key: (heading, percent if share else number) for key, heading, share in COLUMNS}
-    known = [headings[key][0] for key in CONTESTS if metrics.get(key) is not None]
-    measured = " or ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
-    if not measured:
-        return ""
+    contests = {key: words for key, words in CONTESTS.items() if metrics.get(key) is not None}
     sentences = []
     for name, rival in rivals.items():
         won = []
-        for key in CONTESTS:
-            ours, theirs = metrics.get(key), rival.get(key)
-            if ours is not None and theirs is not None and theirs > ours:
-                heading, form = headings[key]
-                won.append(f"{heading} {form(theirs)} against {form(ours)}")
+        for key, words in contests.items():
+            if rival.get(key) is not None and rival[key] > metrics[key]:
+                form = percent if key.startswith("tpr") else number
+                won.append(f"{words} {form(rival[key])} against {form(metrics[key])}")
         if won:
             shown = safe(RIVAL_NAMES.get(name, name))
             sentences.append(f"<b>{shown} does better than the LSTM</b>: {', '.join(won)}.")
-    return " ".join(sentences) or f"No rival does better than the LSTM on {measured}."
+    if contests and not sentences:
+        *most, last = contests.values()
+        measured = f"{', '.join(most)} or {last}" if most else last
+        sentences.append(f"No rival does better than the LSTM on {measured}.")
+    return " ".join(sentences)
 
 
 def _threshold(metrics: Mapping[str, Any]) -> str:
@@ -304,16 +307,16 @@ def _family_table(heading: str, rows: Sequence[tuple[str, Mapping[str, Any]]], k
     return f'<div><h3>{heading}</h3><table class="bars"><tbody>{"".join(lines)}</tbody></table>{rest}</div>'
 
 
-def _curves(metrics: Mapping[str, Any], tested: Tested, history: Sequence[Mapping[str, Any]] | None) -> str:
-    figures = [*_score_figures(metrics, tested), *_loss_figures(history)]
+def _curves(metrics: Mapping[str, Any], scored: Scored, history: Sequence[Mapping[str, Any]] | None) -> str:
+    figures = [*_score_figures(metrics, scored), *_loss_figures(history)]
     return (
         f'<section><h2>The curves</h2><div class="pair">{"".join(figures)}</div></section>' if figures else ""
     )
 
 
-def _score_figures(metrics: Mapping[str, Any], tested: Tested) -> list[str]:
-    label, threshold = tested.label, metrics["threshold"]
-    scores = {RIVAL_NAMES.get(name, name): values for name, values in tested.scores.items()}
+def _score_figures(metrics: Mapping[str, Any], scored: Scored) -> list[str]:
+    label, threshold = scored.label, metrics["threshold"]
+    scores = {RIVAL_NAMES.get(name, name): values for name, values in scored.scores.items()}
     figures = []
     if len(np.unique(label)) == 2:
         note = (
@@ -324,16 +327,16 @@ def _score_figures(metrics: Mapping[str, Any], tested: Tested) -> list[str]:
         figures.append(figure(plots.precision_recall(label, scores, threshold), "Precision and recall", note))
     if len(label):
         note = "The further the two classes stand apart, the less the threshold costs."
-        picture = plots.score_distributions(label, tested.scores[OURS], threshold)
+        picture = plots.score_distributions(label, scored.scores[OURS], threshold)
         figures.append(figure(picture, "Scores by class", note))
     if metrics.get("calibration"):
         note = (
             "On the dotted line, a score is a probability; below it, scores are too high, above it, too low."
         )
         figures.append(figure(plots.calibration(**metrics["calibration"]), "Calibration", note))
-    if tested.first_alert is not None and len(label):
+    if scored.first_alert is not None and len(label):
         note = "How far into a session the first alert comes. A missed attack never counts as alerted."
-        picture = plots.events_until_alert(label, tested.first_alert)
+        picture = plots.events_until_alert(label, scored.first_alert)
         figures.append(figure(picture, "Events until alert", note))
     return figures
 
@@ -358,7 +361,7 @@ GUIDE = """<section class="guide"><h2>How to read this</h2>
 <p><b>TPR</b> (true-positive rate, recall) is the share of attack sessions that alerted; <b>FPR</b>
 (false-positive rate) the share of benign sessions that did. A session alerts when its score reaches the
 threshold. <b>ROC AUC</b> is the chance that an attack scores above a benign session. <b>95 %</b> intervals
-hold that share of the values found by drawing the test's clients again and again, with replacement. “–” means that
-these sessions cannot tell.</p>
+hold that share of the values found by drawing the test's clients again and again, with replacement.
+“–” means that these sessions cannot tell.</p>
 <p>This detects <em>probing</em> for training data, not that any has leaked. Internal jobs that score known
 customers look the same: put them on the allow-list.</p></section>"""

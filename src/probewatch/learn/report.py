@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.errors import ConfigError, DataError
-from probewatch.learn.page import OURS, Tested, render
+from probewatch.learn.page import OURS, Scored, render
 
 REQUIRED = ("session", "client", "label", "score", "split")
 RIVAL_PREFIX = "score_"
@@ -59,7 +59,7 @@ def write_report(
     files = {
         "metrics.json": json.dumps(plain, indent=2, allow_nan=False) + "\n",
         "predictions.csv": _csv(columns),
-        "index.html": render(plain, _tested(columns), history, title),
+        "index.html": render(plain, _scored(columns), history, title),
     }
     try:
         _replace(Path(folder), files)
@@ -103,7 +103,7 @@ def _columns(predictions: Mapping[str, Any]) -> dict[str, list[Any]]:
     return columns
 
 
-def _tested(columns: Mapping[str, list[Any]]) -> Tested:
+def _scored(columns: Mapping[str, list[Any]]) -> Scored:
     label = np.array(columns["label"], np.int64)
     split = np.array([value == "test" for value in columns["split"]], bool)
     chosen = (label >= 0) & (split if np.any(split) else True)
@@ -113,7 +113,7 @@ def _tested(columns: Mapping[str, list[Any]]) -> Tested:
     for name, column in columns.items():
         if name.startswith(RIVAL_PREFIX):
             scores[name.removeprefix(RIVAL_PREFIX)] = column
-    return Tested(
+    return Scored(
         label=label[chosen],
         scores={name: np.array(column, np.float64)[chosen] for name, column in scores.items()},
         first_alert=np.array(columns["first_alert"], np.int64)[chosen] if "first_alert" in columns else None,

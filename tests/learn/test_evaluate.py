@@ -1,0 +1,294 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as standard
+
+from probewatch.errors import DataError
+from probewatch.learn.bootstrap import _figures, client_intervals
+from probewatch.learn.evaluate import evaluate, tpr_at_fpr
+
+FLAT = {
+    *("n", "loss", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "threshold"),
+    *("tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "tpr_at_threshold", "fpr_at_threshold"),
+    *("confusion_matrix", "families", "delay", "intervals", "allowed"),
+}
+
+
+def example(sessions=400, seed=0, clients=80):
+    rng = np.random.default_rng(seed)
+    client = rng.integers(clients, size=sessions)
+    label = (client % 4 == 0).astype(np.int8)
+    score = 1 / (1 + np.exp(-rng.normal(3 * label - 1.5, 1.2)))
+    return {"label": label, "score": score, "client": np.array([f"client-{code}" for code in client], object)}
+
+
+@st.composite
+def cases(draw):
+    rows = draw(
+        st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=60)
+    )
+    label, score, client = zip(*rows, strict=True)
+    return np.array(label), np.array(score) / 12, np.array([f"c{code}" for code in client], object)
+
+
+def test_every_key_that_is_promised_is_there():
+    found = evaluate(**example(), threshold=0.5)
+    assert set(found) >= FLAT
+
+
+def test_figures_worked_out_by_hand():
+    found = evaluate(
+        np.array([0, 0, 0, 0, 1, 1, 1, 1]),
+        np.array([0.1, 0.2, 0.3, 0.8, 0.2, 0.7, 0.8, 0.9]),
+        threshold=0.7,
+        client=np.array(list("abcdefgh")),
+        first_alert=np.array([0, 0, 0, 5, 0, 9, 2, 4]),
+        family=np.array(["person", "person", "job", "job", "lira", "lira", "shadow", "shadow"]),
+    )
+    assert found["confusion_matrix"] == [[3, 1], [1, 3]]
+    assert (found["accuracy"], found["balanced_accuracy"]) == (0.75, 0.75)
+    assert (found["precision"], found["recall"], found["f1"]) == (0.75, 0.75, 0.75)
+    assert found["per_class"]["benign"] == {"precision": 0.75, "recall": 0.75, "f1": 0.75, "support": 4}
+    # Of 16 pairs: 0.9 wins 4, 0.8 wins 3 and ties 1, 0.7 wins 3, 0.2 wins 1 and ties 1.
+    assert found["roc_auc"] == 12 / 16
+    assert (found["tpr_at_threshold"], found["fpr_at_threshold"]) == (0.75, 0.25)
+    assert found["families"] == {
+        "job": {"n": 2, "rate": 0.5, "malicious": False},
+        "lira": {"n": 2, "rate": 0.5, "malicious": True},
+        "person": {"n": 2, "rate": 0.0, "malicious": False},
+        "shadow": {"n": 2, "rate": 1.0, "malicious": True},
+    }
+    assert found["delay"] == {"median": 4, "p90": None}
+    assert (found["n"], found["n_attacks"], found["n_benign"], found["prevalence"]) == (8, 4, 4, 0.5)
+
+
+def test_figures_agree_with_scikit_learn():
+    case = example()
+    label, score = case["label"], case["score"]
+    found = evaluate(**case, threshold=0.4)
+    assert found["loss"] == pytest.approx(standard.log_loss(label, score))
+    assert found["brier"] == pytest.approx(standard.brier_score_loss(label, score))
+    assert found["average_precision"] == pytest.approx(standard.average_precision_score(label, score))
+    assert found["f1"] == pytest.approx(standard.f1_score(label, score >= 0.4))
+    fpr, tpr, _ = standard.roc_curve(label, score, drop_intermediate=False)
+    assert found["tpr_at_fpr_0.01"] == pytest.approx(tpr[fpr <= 0.01].max())
+
+
+def test_a_given_loss_is_kept_and_given_losses_are_averaged():
+    case = example()
+    assert evaluate(**case, threshold=0.5, loss=0.123, intervals=False)["loss"] == 0.123
+    losses = np.arange(400.0)
+    assert evaluate(**case, threshold=0.5, loss=losses, intervals=False)["loss"] == np.mean(losses)
+    assert evaluate(**case, threshold=0.5, loss=float("nan"), intervals=False)["loss"] is None
+
+
+@pytest.mark.parametrize(("percent_alerted", "expected"), [(49, (None, None)), (50, (7, None)), (90, (7, 7))])
+def test_a_missed_attack_counts_as_never(percent_alerted, expected):
+    first_alert = np.where(np.arange(100) < percent_alerted, 7, 0)
+    found = evaluate(
+        np.ones(100), np.full(100, 0.5), threshold=0.5, client=np.arange(100), first_alert=first_alert
+    )
+    assert (found["delay"]["median"], found["delay"]["p90"]) == expected
+
+
+def test_without_first_alerts_there_is_no_delay():
+    assert evaluate(**example(), threshold=0.5, intervals=False)["delay"] is None
+
+
+def test_allow_listed_sessions_count_in_their_own_row_and_nowhere_else():
+    case = example()
+    plain = evaluate(**case, threshold=0.5)
+    added = {
+        "label": np.concatenate([case["label"], [0, 0, -1, 1]]),
+        "score": np.concatenate([case["score"], [0.9, 0.95, 0.2, 0.99]]),
+        "client": np.concatenate([case["client"], ["rescorer"] * 4]),
+    }
+    found = evaluate(**added, threshold=0.5, allowed=np.arange(404) >= 400)
+    assert found.pop("allowed") == {"n": 4, "rate": 0.75}
+    assert plain.pop("allowed") == {"n": 0, "rate": None}
+    assert found == plain
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_one_class_leaves_nulls_and_no_exception(label, probabilities):
+    found = evaluate(
+        np.full(400, label),
+        np.linspace(0, 1, 400),
+        threshold=0.5,
+        client=np.arange(400) % 40,
+        family=np.full(400, "x"),
+        first_alert=np.zeros(400),
+        probabilities=probabilities,
+    )
+    for name in ("roc_auc", "average_precision", "balanced_accuracy", "tpr_at_fpr_0.01", "calibration"):
+        assert found[name] is None
+    assert found["accuracy"] == 0.5
+    assert found["intervals"]["roc_auc"] is None
+    assert found["intervals"]["accuracy"] is not None
+    json.dumps(found, allow_nan=False)
+
+
+def test_no_session_at_all_leaves_nulls_and_no_exception():
+    found = evaluate(np.zeros(0), np.zeros(0), threshold=0.5, client=np.zeros(0))
+    assert (found["n"], found["accuracy"], found["roc_auc"]) == (0, None, None)
+    json.dumps(found, allow_nan=False)
+
+
+def test_rivals_scores_need_not_be_probabilities():
+    case = example()
+    case["score"] = 1000 * case["score"] - 300
+    found = evaluate(**case, threshold=200.0, probabilities=False)
+    assert (found["loss"], found["brier"], found["calibration"]) == (None, None, None)
+    assert found["roc_auc"] == evaluate(**example(), threshold=0.5)["roc_auc"]
+
+
+def test_a_small_benign_sample_gives_no_rate_that_it_cannot_support():
+    label = np.repeat([0, 1], [299, 50])
+    score = np.linspace(0, 1, 349)
+    assert tpr_at_fpr(label, score, 0.01) is None
+    assert tpr_at_fpr(np.append(label, 0), np.append(score, 0.0), 0.01) == 1.0
+
+
+@given(
+    st.lists(st.integers(0, 20), min_size=30, max_size=80),
+    st.lists(st.integers(0, 20), min_size=1, max_size=40),
+)
+def test_tpr_at_fpr_is_the_best_of_all_thresholds_within_the_budget(benign, attacks):
+    label, score = np.repeat([0, 1], [len(benign), len(attacks)]), np.array(benign + attacks, float)
+    within = [t for t in range(22) if np.mean(np.array(benign) >= t) <= 0.1]
+    assert tpr_at_fpr(label, score, 0.1) == max(np.mean(np.array(attacks) >= t) for t in within)
+
+
+@settings(deadline=None, max_examples=25)
+@given(cases(), st.randoms(use_true_random=False))
+def test_the_order_of_the_sessions_does_not_matter(case, random):
+    label, score, client = case
+    order = np.array(random.sample(range(len(label)), len(label)))
+    straight = evaluate(label, score, threshold=0.5, client=client, family=client, first_alert=label)
+    shuffled = evaluate(
+        label[order],
+        score[order],
+        threshold=0.5,
+        client=client[order],
+        family=client[order],
+        first_alert=label[order],
+    )
+    assert json.dumps(straight["families"]) == json.dumps(shuffled["families"])
+    for name, value in straight.items():
+        if isinstance(value, float):
+            assert shuffled[name] == pytest.approx(value)
+        elif name not in ("calibration", "per_class", "intervals"):
+            assert shuffled[name] == value
+    for name, interval in straight["intervals"].items():
+        assert (interval is None) == (shuffled["intervals"][name] is None)
+        if interval:
+            assert shuffled["intervals"][name] == pytest.approx(interval)
+
+
+@settings(deadline=None)
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_resampled_figures_are_scikit_learns_on_the_repeated_sessions(case, seed):
+    label, score, _ = case
+    falling = np.argsort(-score, kind="stable")
+    label, score = label[falling], score[falling]
+    times = np.random.default_rng(seed).integers(0, 4, len(label))
+    drawn_label, drawn_score = np.repeat(label, times), np.repeat(score, times)
+    found = {name: value[0] for name, value in _figures(times[None].astype(float), label, score, 0.5).items()}
+    if len(np.unique(drawn_label)) == 2:
+        assert found["roc_auc"] == pytest.approx(standard.roc_auc_score(drawn_label, drawn_score))
+        expected = standard.average_precision_score(drawn_label, drawn_score)
+        assert found["average_precision"] == pytest.approx(expected)
+        fpr, tpr, _ = standard.roc_curve(drawn_label, drawn_score, drop_intermediate=False)
+        assert found["tpr_at_fpr_0.01"] == pytest.approx(tpr[fpr <= 0.01].max())
+    else:
+        assert np.isnan(found["roc_auc"])
+    for code, name in ((1, "tpr_at_threshold"), (0, "fpr_at_threshold")):
+        chosen = drawn_score[drawn_label == code] >= 0.5
+        assert found[name] == pytest.approx(np.mean(chosen) if len(chosen) else np.nan, nan_ok=True)
+    if len(drawn_label):
+        assert found["accuracy"] == pytest.approx(np.mean((drawn_score >= 0.5) == drawn_label))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_intervals_hold_the_figure_itself(seed):
+    found = evaluate(**example(sessions=500, seed=seed), threshold=0.4)
+    for name, (low, high) in found["intervals"].items():
+        assert low <= found[name] <= high
+        assert 0 < high - low < 0.6
+
+
+def test_sessions_of_one_client_make_intervals_wider_than_independent_ones():
+    rng = np.random.default_rng(1)
+    client = np.repeat(np.arange(40), 25)
+    label = (client % 2).astype(np.int64)
+    score = 1 / (1 + np.exp(-(rng.normal(size=40)[client] + label)))
+
+    def width(clients):
+        low, high = client_intervals(label, score, clients, 0.5)["roc_auc"]
+        return high - low
+
+    assert width(client) > 2 * width(np.arange(1000))
+
+
+def test_one_client_of_a_class_says_nothing_of_how_much_that_class_varies():
+    label = np.repeat([0, 1], [300, 10])
+    client = np.where(label == 1, "attacker", np.arange(310).astype(str))
+    found = evaluate(label, np.linspace(0, 1, 310), threshold=0.9, client=client)
+    assert found["tpr_at_threshold"] is not None
+    assert found["intervals"]["tpr_at_threshold"] is None
+    assert found["intervals"]["fpr_at_threshold"] is not None
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    first, second, other = (
+        evaluate(**example(), threshold=0.5, seed=seed)["intervals"] for seed in (7, 7, 8)
+    )
+    assert first == second != other
+
+
+def test_a_family_with_both_labels_is_two_rows():
+    found = evaluate(
+        np.array([0, 1, 1]),
+        np.array([0.1, 0.9, 0.2]),
+        threshold=0.5,
+        client=np.arange(3),
+        family=["x", "x", ""],
+    )
+    assert found["families"] == {
+        "unnamed": {"n": 1, "rate": 0.0, "malicious": True},
+        "x (attack)": {"n": 1, "rate": 1.0, "malicious": True},
+        "x (benign)": {"n": 1, "rate": 0.0, "malicious": False},
+    }
+
+
+def test_names_that_differ_by_a_trailing_nul_are_different_clients():
+    case = example()
+    case["client"] = np.array(["a", "a\0"] * 200, object)
+    assert evaluate(**case, threshold=0.5, intervals=False)["n_clients"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"score": np.full(400, 1.7)}, "scores go from 1.7 to 1.7, expected probabilities"),
+        ({"score": np.full(400, np.nan)}, "400 of 400 scores are not finite"),
+        ({"label": np.full(400, -1)}, "400 of 400 labels are not 0 or 1"),
+        ({"client": np.array(["a"])}, "client has 1 entries, expected one for each of 400 scores"),
+        ({"allowed": np.array([True])}, "allowed has 1 entries"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(changed, sentence):
+    with pytest.raises(DataError, match=sentence):
+        evaluate(**{**example(), **changed}, threshold=0.5)
+
+
+def test_arguments_are_left_as_they_were():
+    case = example()
+    copies = {name: column.copy() for name, column in case.items()}
+    evaluate(**case, threshold=0.5)
+    for name, column in case.items():
+        assert np.array_equal(column, copies[name])

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from probewatch.errors import ConfigError, DataError
+from probewatch.learn.threshold import pick_threshold, supports
+
+budgets = st.floats(0.05, 0.95)
+score_arrays = hnp.arrays(np.float64, st.integers(60, 200), elements=st.floats(-1e6, 1e6))
+
+
+def test_three_of_three_hundred_may_alert_at_one_percent():
+    scores = np.random.default_rng(0).permutation(np.arange(300) / 300)
+    threshold = pick_threshold(scores, 0.01)
+    assert np.sort(scores[scores >= threshold]).tolist() == [297 / 300, 298 / 300, 299 / 300]
+
+
+def test_sessions_of_equal_score_alert_together_or_not_at_all():
+    scores = np.array([0.9] * 4 + [0.1] * 296)
+    assert np.sum(scores >= pick_threshold(scores, 0.01)) == 0
+
+
+def test_scores_that_reach_one_leave_a_threshold_above_one():
+    assert pick_threshold(np.ones(300), 0.01) > 1
+
+
+@given(score_arrays, budgets)
+def test_the_budget_is_kept_and_the_next_lower_score_would_break_it(scores, max_fpr):
+    threshold = pick_threshold(scores, max_fpr)
+    assert np.mean(scores >= threshold) <= max_fpr
+    silent = scores[scores < threshold]
+    assert np.mean(scores >= silent.max()) > max_fpr
+
+
+@given(hnp.arrays(np.float32, st.integers(60, 200), elements=st.floats(0, 1, width=32)), budgets)
+def test_the_budget_holds_whichever_precision_compares(scores, max_fpr):
+    threshold = pick_threshold(scores, max_fpr)
+    assert np.array_equal(scores >= threshold, scores.astype(np.float64) >= np.float64(threshold))
+
+
+@given(st.integers(1, 3000), st.sampled_from([0.3, 0.1, 0.03, 0.01, 0.003, 0.001]))
+def test_a_budget_needs_three_benign_sessions_over_itself(benign, max_fpr):
+    assert supports(benign, max_fpr) == (round(benign * max_fpr, 9) >= 3)
+
+
+def test_a_budget_too_small_to_support_is_refused():
+    with pytest.raises(DataError, match="at least 300 benign sessions to measure it on, found 299"):
+        pick_threshold(np.zeros(299), 0.01)
+
+
+def test_the_refusal_names_a_budget_that_works():
+    with pytest.raises(DataError, match=r"raise the budget to 0\.0101\."):
+        pick_threshold(np.arange(299.0), 0.01)
+    assert np.isfinite(pick_threshold(np.arange(299.0), 0.0101))
+
+
+def test_no_benign_sessions_are_refused():
+    with pytest.raises(DataError, match=r"found 0; add benign sessions\."):
+        pick_threshold(np.zeros(0), 0.01)
+
+
+@pytest.mark.parametrize("max_fpr", [0.0, 1.0, -0.1, float("nan")])
+def test_a_budget_that_is_no_rate_is_refused(max_fpr):
+    with pytest.raises(ConfigError, match="expected a rate above 0 and below 1"):
+        pick_threshold(np.zeros(300), max_fpr)
+
+
+def test_a_score_that_is_not_finite_is_refused():
+    with pytest.raises(DataError, match="1 of 300 benign scores are not finite"):
+        pick_threshold(np.array([np.nan] + [0.0] * 299), 0.01)
+
+
+def test_scores_beyond_float32_get_a_threshold_too():
+    scores = np.linspace(1e300, 2e300, 300)
+    assert np.sum(scores >= pick_threshold(scores, 0.01)) == 3
