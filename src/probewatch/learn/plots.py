@@ -190,7 +190,7 @@ def confusion_matrix(table: Sequence[Sequence[int]]) -> str:
                     alpha=0.1 + 0.9 * float(shares[row, column]),
                     linewidth=0,
                 )
-                ink = "white" if shares[row, column] > 0.55 else INK
+                ink = "white" if shares[row, column] > 0.72 else INK
                 axes.text(
                     column,
                     row - 0.12,
