@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.errors import ConfigError, DataError
-from probewatch.learn.page import OURS, Scored, render
+from probewatch.learn.contest import OURS
+from probewatch.learn.page import Scored, render
 
 REQUIRED = ("session", "client", "label", "score", "split")
 RIVAL_PREFIX = "score_"

@@ -1,0 +1,93 @@
+"""The LSTM against its rivals, as a table and in plain words."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+from probewatch.learn.markup import number, percent, safe
+
+OURS = "LSTM"
+RIVAL_NAMES = {
+    "boosting": "Gradient boosting",
+    "logistic": "Logistic regression",
+    "count_per_hour": "Count per hour",
+    "prada": "PRADA",
+    "near_duplicates": "Near-duplicates",
+}
+RIVAL_NOTES = {
+    "boosting": "on aggregates of the same features",
+    "logistic": "on means of the same features",
+    "count_per_hour": "Elastic's shipped rule",
+    "prada": "normality of distances",
+    "near_duplicates": "as in Blacklight",
+}
+COLUMNS = (
+    ("roc_auc", "ROC AUC", False),
+    ("average_precision", "Average precision", False),
+    ("tpr_at_fpr_0.01", "TPR at 1 % FPR", True),
+    ("tpr_at_fpr_0.001", "TPR at 0.1 % FPR", True),
+    ("tpr_at_threshold", "TPR at its threshold", True),
+    ("fpr_at_threshold", "FPR at its threshold", True),
+    ("f1", "F1", False),
+)
+"""Key, heading, and whether it is shown as a percentage."""
+CONTESTS = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "tpr_at_fpr_0.01": "TPR at 1 % FPR",
+}
+"""Figures that do not depend on anyone's threshold, by which a rival wins or loses."""
+
+
+def rivals_section(metrics: Mapping[str, Any]) -> str:
+    """The table of ``metrics`` beside those of its ``rivals``; nothing where there are none."""
+    rivals: Mapping[str, Mapping[str, Any]] = metrics.get("rivals") or {}
+    if not rivals:
+        return ""
+    everyone = {OURS: metrics, **rivals}
+    columns = [
+        column for column in COLUMNS if any(row.get(column[0]) is not None for row in everyone.values())
+    ]
+    head = "".join(f'<th class="num">{html.escape(heading)}</th>' for _, heading, _ in columns)
+    rows = []
+    for name, row in everyone.items():
+        note = f'<span class="small">{html.escape(RIVAL_NOTES.get(name, ""))}</span>'
+        cells = "".join(_cell(everyone, row.get(key), key, share) for key, _, share in columns)
+        mark = ' class="ours"' if name == OURS else ""
+        rows.append(f"<tr{mark}><th>{safe(RIVAL_NAMES.get(name, name))} {note}</th>{cells}</tr>")
+    sentence = _wins(metrics, rivals)
+    return (
+        "<section><h2>The LSTM against what could be used instead</h2>"
+        f"<p>{sentence} All were tested on the same sessions, each with a threshold of its own. "
+        'The best of each column is <span class="best">marked</span>.</p>'
+        f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _cell(everyone: Mapping[str, Mapping[str, Any]], value: float | None, key: str, share: bool) -> str:
+    values = [row[key] for row in everyone.values() if row.get(key) is not None]
+    # FPR alone is no contest: whoever never alerts would win it.
+    best = value is not None and key != "fpr_at_threshold" and value == max(values)
+    return f'<td class="num{" best" if best else ""}">{percent(value) if share else number(value)}</td>'
+
+
+def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -> str:
+    contests = {key: words for key, words in CONTESTS.items() if metrics.get(key) is not None}
+    sentences = []
+    for name, rival in rivals.items():
+        won = []
+        for key, words in contests.items():
+            if rival.get(key) is not None and rival[key] > metrics[key]:
+                form = percent if key.startswith("tpr") else number
+                won.append(f"{words} {form(rival[key])} against {form(metrics[key])}")
+        if won:
+            shown = safe(RIVAL_NAMES.get(name, name))
+            sentences.append(f"<b>{shown} does better than the LSTM</b>: {', '.join(won)}.")
+    if contests and not sentences:
+        *most, last = contests.values()
+        measured = f"{', '.join(most)} or {last}" if most else last
+        sentences.append(f"No rival does better than the LSTM on {measured}.")
+    return " ".join(sentences)
