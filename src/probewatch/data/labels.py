@@ -1,0 +1,166 @@
+"""Labels: which sessions or clients are attacks, and the clients that are allowed to look like one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.data.records import UNKNOWN
+from probewatch.errors import LabelError
+
+VALUES = {"1": 1, "true": 1, "0": 0, "false": 0}
+DELIMITERS = ",;\t|"
+SHOWN_MISTAKES = 20
+
+
+class Label(NamedTuple):
+    """1 attack or 0 benign; its family and the attacked model, "" where the file does not tell."""
+
+    label: int
+    family: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Labels of S sessions.
+
+    Attributes:
+        label: (S,) int8, 1 attack, 0 benign, -1 without a label.
+        family, target: (S,) str objects, "" where unknown.
+        warnings: sentences about labels without a session and sessions without a label.
+    """
+
+    label: NDArray[np.int8]
+    family: NDArray[np.object_]
+    target: NDArray[np.object_]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels by session or by client.
+
+    Attributes:
+        path: their file.
+        rows: (session, client) to label; "" for the one that the file does not name.
+    """
+
+    path: str
+    rows: Mapping[tuple[str, str], Label]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def match(self, sessions: Sequence[str] | NDArray[np.object_], clients: Sequence[str] | NDArray[np.object_]) -> Matched:
+        """The labels of these sessions ((S,) ids and (S,) clients).
+
+        A session's own label comes before its client's. Where the file names session and client, the
+        pair counts; the session's id alone does where it has one label only.
+        """
+        by_session: dict[str, Label | None] = {}
+        for (session, _), label in self.rows.items():
+            same = by_session.setdefault(session, label)
+            by_session[session] = label if same == label else None
+        by_session.pop("", None)
+        used: set[tuple[str, str] | str] = set()
+        found: list[Label | None] = []
+        for session, client in zip(sessions, clients, strict=True):
+            exact = next((key for key in ((session, client), ("", client)) if key in self.rows), None)
+            found.append(self.rows[exact] if exact else by_session.get(session))
+            used.add(exact or session)
+        unused = [session or client for session, client in self.rows if not used & {(session, client), session or None}]
+        without = [str(session) for session, label in zip(sessions, found, strict=True) if label is None]
+        warnings = []
+        if unused:
+            warnings.append(f"{self.path}: {len(unused)} of {len(self.rows)} labels name no session of the log, as {unused[0]!r}.")
+        if without:
+            warnings.append(f"{self.path}: {len(without)} of {len(found)} sessions have no label, as {without[0]!r}.")
+        return Matched(
+            label=np.array([label.label if label else UNKNOWN for label in found], np.int8),
+            family=np.array([label.family if label else "" for label in found], object),
+            target=np.array([label.target if label else "" for label in found], object),
+            warnings=tuple(warnings),
+        )
+
+
+def read_labels(path: Path | str) -> Labels:
+    """Read a CSV of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally family and target.
+
+    Raises:
+        LabelError: the file cannot be read, lacks a column, or has wrong or contradicting rows; all are named.
+    """
+    lines = _read_lines(path)
+    header = lines[0] if lines else ""
+    delimiter = max(DELIMITERS, key=header.count)
+    reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, restval="")
+    try:
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        missing = [] if {"task_id", "session", "client"} & set(columns) else ["'task_id' or 'client'"]
+        missing += [] if "is_malicious" in columns else ["'is_malicious'"]
+        if missing:
+            raise LabelError(
+                f"{path}:1: the header is {header[:80]!r}, expected {' and '.join(missing)} in it; name the columns."
+            )
+        rows, mistakes = _read_rows(reader, str(path))
+    except csv.Error as error:
+        raise LabelError(f"{path}:{reader.line_num}: not CSV ({error}); expected one label a line.") from error
+    if mistakes:
+        more = f" and {len(mistakes) - SHOWN_MISTAKES} more" if len(mistakes) > SHOWN_MISTAKES else ""
+        raise LabelError(f"{'; '.join(mistakes[:SHOWN_MISTAKES])}{more}.")
+    if not rows:
+        raise LabelError(f"{path}: holds no labels, expected one a line.")
+    return Labels(str(path), rows)
+
+
+def _read_rows(reader: csv.DictReader[str], path: str) -> tuple[dict[tuple[str, str], Label], list[str]]:
+    rows: dict[tuple[str, str], Label] = {}
+    lines: dict[tuple[str, str], int] = {}
+    mistakes = []
+    for row in reader:
+        where = f"{path}:{reader.line_num}"
+        text = {name: value.strip() for name, value in row.items() if isinstance(value, str)}
+        key = (text.get("task_id") or text.get("session") or "", text.get("client", ""))
+        value = text.get("is_malicious", "")
+        if None in row:
+            mistakes.append(f"{where}: has {len(row) - 1 + len(row[None])} values, expected {len(row) - 1}")
+        elif key == ("", ""):
+            mistakes.append(f"{where}: names no session and no client, expected one")
+        elif value.lower() not in VALUES:
+            mistakes.append(f"{where}: is_malicious is {value!r}, expected 1, 0, true or false")
+        else:
+            label = Label(VALUES[value.lower()], text.get("family", ""), text.get("target", ""))
+            if key in rows and rows[key].label != label.label:
+                name = key[0] or key[1]
+                mistakes.append(f"{where}: {name!r} is {label.label}, but {rows[key].label} on line {lines[key]}")
+            rows.setdefault(key, label)
+            lines.setdefault(key, reader.line_num)
+    return rows, mistakes
+
+
+def read_allow(path: Path | str) -> frozenset[str]:
+    """Read the clients that are known to rescore training customers, one a line.
+
+    Raises:
+        LabelError: the file cannot be read.
+    """
+    return frozenset(line.strip() for line in _read_lines(path)) - {""}
+
+
+def _read_lines(path: Path | str) -> list[str]:
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read ({error.strerror}); give a readable file.") from error
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file.") from error
+    if "\0" in text:
+        raise LabelError(f"{path}: holds NUL bytes, expected text; give another file.")
+    return text.splitlines()
