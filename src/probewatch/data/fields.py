@@ -71,6 +71,13 @@ class FieldMap:
         inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs or ()
         return [*self.named().values(), *inputs]
 
+    def find(self, event: Mapping[str, Any], name: str) -> Any:
+        """The value that an event, a nested dict, has for one of our fields; None where it has none."""
+        path = getattr(self, name)
+        if isinstance(path, tuple):
+            return [_follow(event, one) for one in path]
+        return _follow(event, path) if path else None
+
     @classmethod
     def load(cls, path: Path | str) -> FieldMap:
         """Read a TOML file with one table, ``[fields]``, of our names and the log's paths.
@@ -130,6 +137,12 @@ def split_path(path: str) -> tuple[str, ...]:
     if not keys or not all(keys):
         raise ValueError(f"path {path!r} has an empty key, expected names joined by dots")
     return keys
+
+
+def _follow(event: Any, path: str) -> Any:
+    for key in split_path(path):
+        event = event.get(key) if isinstance(event, dict) else None
+    return event
 
 
 RAW = FieldMap(

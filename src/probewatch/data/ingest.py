@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import bisect
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from probewatch.data import spool as codes
 from probewatch.data.article import looks_like_article, read_tasks
 from probewatch.data.fields import FieldMap, suggest
-from probewatch.data.jsonl import insert_block
+from probewatch.data.jsonl import LineReader
 from probewatch.data.lines import Block, CutShort, read_blocks, read_bytes
-from probewatch.data.rejects import BAD_TASK, KINDS, UNREADABLE, Counts, RejectList, explain, explain_length
+from probewatch.data.rejects import BAD_TASK, KINDS, UNREADABLE, Counts, RejectList, explain_length, explain_line
 from probewatch.data.spool import Spool
 from probewatch.errors import LogError, MappingError
 
 HEAD_BYTES = 1 << 20
 SAMPLE_LINES = 20
+MOST_THREADS = 8
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Ingest:
@@ -33,7 +39,6 @@ class Ingest:
         self._rejects = rejects
         self._progress = progress
         self._read = 0
-        self._outside = 0  # rejects that never reached the spool
         self._files: list[tuple[int, str]] = []  # arrival before the first line, name
         self._arrival = 0
         self._sample: list[str] = []
@@ -62,33 +67,30 @@ class Ingest:
             self._rejects.add(*self._locate(arrival), reason, KINDS[codes.BAD_LENGTH])
         if self._fields.request:
             self._spool.mark_duplicates()
-        found = self._spool.count_problems()
-        rejects = self._outside + sum(n for problem, n in found.items() if problem > codes.DUPLICATE)
-        events, skipped, duplicates = (found.get(code, 0) for code in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
+        events, skipped, duplicates = (self._spool.count(code) for code in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
+        rejects = self._rejects.kinds.total()
         if not events:
             raise self._nothing_found(rejects, skipped)
         return Counts(self._read, events, duplicates, skipped, rejects)
 
     def _read_lines(self, path: Path) -> None:
-        line = 0
-        for block in ahead(read_blocks(path, self._progress)):
+        reader = LineReader(self._spool, self._fields)
+        base, line = self._arrival, 0
+        blocks = read_blocks(path, self._progress)
+        for block, rejects in in_order(lambda block: (block, reader.read(block, base=base)), blocks):
             line = block.first_line + len(block) - 1
             self._read += len(block) - int(block.blank.sum())
-            for number, reason in block.rejected:
-                self._outside += 1
-                self._rejects.add(str(path), number, reason, UNREADABLE)
-            if len(self._sample) < SAMPLE_LINES:
-                self._sample += [text for text in block.text[:SAMPLE_LINES].to_pylist() if text]
-            insert_block(self._spool, block, self._fields, base=self._arrival)
-            self._report(block)
+            self._report(path, block, rejects)
         self._arrival += line
 
-    def _report(self, block: Block) -> None:
-        """Keep the rejects that the spool found in a block."""
-        for arrival, problem, found in self._spool.problems_from(self._arrival + block.first_line):
-            file, line = self._locate(arrival)
-            text = block.text[line - block.first_line].as_py() if problem in (codes.BROKEN, codes.NOT_OBJECT) else None
-            self._rejects.add(file, line, explain(problem, found, text), KINDS[problem])
+    def _report(self, path: Path, block: Block, rejects: list[tuple[int, int]]) -> None:
+        """Keep a block's rejects, in the order of its lines."""
+        found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
+        found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in rejects]
+        for index, kind, reason in sorted(found):
+            self._rejects.add(str(path), block.first_line + index, reason, kind)
+        if len(self._sample) < SAMPLE_LINES:
+            self._sample += [block.text(index) for index in np.flatnonzero(block.usable)[:SAMPLE_LINES].tolist()]
 
     def _read_article(self, path: Path) -> None:
         try:
@@ -99,7 +101,6 @@ class Ingest:
         for task in read_tasks(path, content, arrival=self._arrival + 1):
             self._read += task.read
             self._arrival += task.read
-            self._outside += len(task.rejected)
             for place, reason in task.rejected:
                 self._rejects.add(str(path), place, reason, BAD_TASK)
             tables.append(task.columns)
@@ -136,11 +137,14 @@ def read_head(path: Path) -> bytes:
     return head
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made in a second thread while the one before is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        end = object()
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
+def in_order(work: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+    """The results of ``work`` on each item, in order, made in a thread for each processor core."""
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
+    with ThreadPoolExecutor(threads) as pool:
+        coming: deque[Future[R]] = deque()
+        for item in items:
+            coming.append(pool.submit(work, item))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()

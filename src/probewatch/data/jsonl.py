@@ -1,125 +1,156 @@
-"""JSON lines: the SQL that takes a line apart, guarded against lines that are no JSON."""
+"""JSON lines: blocks of lines to checked rows of the spool."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from probewatch.data.fields import FieldMap, split_path
-from probewatch.data.lines import NEWLINE, Block
-from probewatch.data.spool import Spool, quote_name, quote_text
+from probewatch.data.lines import Block
+from probewatch.data.spool import Spool, find_rejects, insert_statement, misses_inputs, quote_name, quote_text
 from probewatch.errors import MappingError
 
-RETURN, OPEN, CLOSE = ord("\r"), ord("{"), ord("}")
-MOST_BRACES = 4
-ROWS_A_BATCH = 8192  # DuckDB's threads share the work by batches
+LEAST_LINE_BYTES = 1 << 20  # DuckDB's buffers are a multiple of the longest line it is told of
+FILLER = b"0"  # valid JSON and no object: DuckDB gives it a row of nulls
 
-TEXTS = ("event_type", "client", "session", "model", "time", "confidence", "predicted_class", "label", "request")
+# our field to its column in what the spool checks
+TEXTS = {
+    "event_type": "event_type",
+    "client": "client",
+    "session": "session",
+    "model": "model",
+    "time": "time",
+    "confidence": "confidence",
+    "predicted_class": "predicted",
+    "label": "label",
+    "request": "request",
+}
 
 
-def raw_query(fields: FieldMap, *, guarded: bool) -> str:
-    """SQL from the lines in ``source`` to the columns that the spool checks.
+class LineReader:
+    """Reads blocks of JSON lines into a spool; may be called from several threads at once.
 
-    Reading JSON costs most of the time, so a line is parsed once; where malformed lines are to be
-    expected the guarded form asks ``json_valid`` first.
+    There are two ways, with the same outcome. ``read_ndjson`` is more than twice as fast, gives a row
+    of nulls for a malformed line and cannot tell an absent input vector from one that is no list; it
+    also takes files only, so each block becomes one. Where it does not give a row for every line, or
+    a vector is missing, ``json_transform`` reads the block's lines one by one.
     """
-    shape = json.dumps(_shape(fields))
-    text = "CASE WHEN json_valid(text) THEN text END" if guarded else "text"
-    lines = f"SELECT line, {text} AS text FROM source WHERE text IS NOT NULL"
-    parsed = f"SELECT line, text, json_transform(text, {quote_text(shape)}) AS event FROM ({lines})"
-    no_object = "coalesce(json_type(text) <> 'OBJECT', false)" if guarded else "false"
-    columns = ["line", "text IS NULL AS broken", f"{no_object} AS no_object"]
-    for name in TEXTS:
+
+    def __init__(self, spool: Spool, fields: FieldMap) -> None:
+        self._spool = spool
+        self._fields = fields
+        self._columns = _columns(_shape(fields))
+        self._fast = _raw_query(fields, source="{source}", line="row_number() OVER () - 1 + {first}", no_list="false")
+        self._slow = _raw_query(fields, source=_transformed(fields), line="line", no_list=_no_list(fields))
+
+    def read(self, block: Block, *, base: int) -> list[tuple[int, int]]:
+        """Check and keep a block's lines, whose first arrives at ``base`` + its number.
+
+        Returns:
+            index and problem of the usable lines that were rejected.
+        """
+        usable = block.usable
+        if not usable.any():
+            return []
+        first = base + block.first_line
+        with self._spool.cursor() as cursor:
+            if not self._read_fast(cursor, block, base):
+                self._read_slowly(cursor, block, base)
+            rejects = find_rejects(cursor, first, first + len(block) - 1)
+        return [(arrival - first, problem) for arrival, problem in rejects if usable[arrival - first]]
+
+    def _read_fast(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> bool:
+        longest = max(LEAST_LINE_BYTES, int(np.diff(block.ends, prepend=0).max()) + 1)
+        path = self._spool.folder / f"{base + block.first_line}.jsonl"
+        path.write_bytes(block.filled(FILLER))
+        options = f"columns = {self._columns}, ignore_errors = true, maximum_object_size = {longest}"
+        source = f"read_ndjson({quote_text(str(path))}, {options})"
+        cursor.execute("BEGIN")
+        try:
+            raw = self._fast.replace("{source}", source).replace("{first}", str(block.first_line))
+            statement = insert_statement(raw, base=base, query_event=self._fields.query_event)
+            rows = cursor.execute(statement).fetchall()[0][0]
+            first = base + block.first_line
+            one_list = isinstance(self._fields.inputs, str)
+            whole = rows == len(block) and not (one_list and misses_inputs(cursor, first, first + rows - 1))
+        except duckdb.Error:
+            whole = False
+        finally:
+            path.unlink()
+        cursor.execute("COMMIT" if whole else "ROLLBACK")
+        return whole
+
+    def _read_slowly(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> None:
+        lines = np.arange(block.first_line, block.first_line + len(block), dtype=np.int64)
+        cursor.register("source", pa.table({"line": lines, "text": block.arrow()}))
+        cursor.execute(insert_statement(self._slow, base=base, query_event=self._fields.query_event)).fetchall()
+
+
+def _raw_query(fields: FieldMap, *, source: str, line: str, no_list: str) -> str:
+    columns = [f"{line} AS line"]
+    for name, column in TEXTS.items():
         path = getattr(fields, name)
-        column = "predicted" if name == "predicted_class" else name
-        value = "NULL" if path is None else _reference(path)
-        if name in ("client", "session"):
-            value = f"nullif({value}, '')"
-        columns.append(f"CAST({value} AS VARCHAR) AS {quote_name(column)}")
-    return f"SELECT {', '.join([*columns, *_inputs(fields)])} FROM ({parsed})"
+        value = "CAST(NULL AS VARCHAR)" if path is None else _reference(path)
+        value = f"nullif({value}, '')" if path and name in ("client", "session") else value
+        columns.append(f"{value} AS {quote_name(column)}")
+    return f"SELECT {', '.join([*columns, f'{_inputs(fields)} AS inputs', f'{no_list} AS no_list'])} FROM {source}"
 
 
-def _inputs(fields: FieldMap) -> list[str]:
+def _inputs(fields: FieldMap) -> str:
     if fields.inputs is None:
-        return ["CAST(NULL AS DOUBLE[]) AS inputs", "CAST(NULL AS VARCHAR) AS inputs_type"]
+        return "CAST(NULL AS DOUBLE[])"
     if isinstance(fields.inputs, str):
-        pointer = quote_text("$" + "".join(f".{json.dumps(key, ensure_ascii=False)}" for key in split_path(fields.inputs)))
-        value = _reference(fields.inputs)
-        kind = f"CASE WHEN {value} IS NULL THEN json_extract_string(text, {pointer}) END"
-        return [f"{value} AS inputs", f"{kind} AS inputs_type"]
+        return _reference(fields.inputs)
     values = [_reference(path) for path in fields.inputs]
-    absent = " AND ".join(f"{value} IS NULL" for value in values)
     numbers = ", ".join(f"TRY_CAST({value} AS DOUBLE)" for value in values)
-    return [f"CASE WHEN NOT ({absent}) THEN [{numbers}] END AS inputs", "CAST(NULL AS VARCHAR) AS inputs_type"]
+    return f"CASE WHEN coalesce({', '.join(values)}) IS NOT NULL THEN [{numbers}] END"
+
+
+def _transformed(fields: FieldMap) -> str:
+    shape = quote_text(json.dumps(_shape(fields)))
+    valid = "SELECT line, CASE WHEN json_valid(text) THEN text END AS text FROM source WHERE text IS NOT NULL"
+    return f"(SELECT line, text, unnest(json_transform(text, {shape})) FROM ({valid}))"
+
+
+def _no_list(fields: FieldMap) -> str:
+    if not isinstance(fields.inputs, str):
+        return "false"
+    keys = [json.dumps(key, ensure_ascii=False) for key in split_path(fields.inputs)]
+    kind = f"json_type(text, {quote_text('$.' + '.'.join(keys))})"
+    return f"CASE WHEN {_reference(fields.inputs)} IS NULL THEN coalesce({kind}, 'NULL') <> 'NULL' ELSE false END"
 
 
 def _reference(path: str) -> str:
-    return "event" + "".join(f".{quote_name(key)}" for key in split_path(path))
+    return ".".join(quote_name(key) for key in split_path(path))
 
 
 def _shape(fields: FieldMap) -> dict[str, Any]:
-    """The structure of one event, as ``json_transform`` takes it."""
+    """The structure of one event: names to VARCHAR, [DOUBLE] or a structure."""
     shape: dict[str, Any] = {}
     leaves: list[tuple[str, Any]] = [(path, "VARCHAR") for path in fields.paths()]
     if isinstance(fields.inputs, str):
         leaves[-1] = (fields.inputs, ["DOUBLE"])
     for path, leaf in leaves:
         *parents, last = split_path(path)
-        at = shape
+        at: Any = shape
         for key in parents:
-            at = at.setdefault(key, {})
-            if not isinstance(at, dict):
-                raise MappingError(f"the field mapping has a field inside another one: {path!r}.")
-        if at.setdefault(last, leaf) != leaf:
-            raise MappingError(f"the field mapping has a field inside another one: {path!r}.")
+            at = at.setdefault(key, {}) if isinstance(at, dict) else None
+        if not isinstance(at, dict) or at.setdefault(last, leaf) != leaf:
+            raise MappingError(f"the field mapping has {path!r} inside another field or twice with two meanings.")
     return shape
 
 
-def insert_block(spool: Spool, block: Block, fields: FieldMap, *, base: int) -> None:
-    """Check and keep the lines of a block."""
-    lines = np.arange(block.first_line, block.first_line + len(block), dtype=np.int64)
-    table = pa.table({"line": lines, "text": block.text})
-    odd = pa.array(find_odd(block))
-    regular = table.set_column(1, "text", pc.if_else(odd, None, block.text))
-    try:
-        _insert(spool, regular, fields, base=base, guarded=False)
-    except duckdb.InvalidInputException:  # a malformed line that looked regular; nothing was kept
-        odd = pa.array(np.ones(len(block), bool))
-    if pc.any(odd).as_py():
-        _insert(spool, table.filter(odd), fields, base=base, guarded=True)
+def _columns(shape: dict[str, Any]) -> str:
+    """The structure as the ``columns`` of read_ndjson."""
+    return "{" + ", ".join(f"{quote_text(key)}: {quote_text(_type(leaf))}" for key, leaf in shape.items()) + "}"
 
 
-def find_odd(block: Block) -> NDArray[np.bool_]:
-    """(L,) True for lines that may be no JSON object: they begin or end unlike the others.
-
-    A line that was cut off nearly always ends in fewer closing braces than most do.
-    """
-    _, offsets, content = block.text.buffers()
-    raw = np.frombuffer(content, np.uint8)
-    offsets = np.frombuffer(offsets, np.int64)[: len(block) + 1]
-    starts, last = offsets[:-1], offsets[1:] - 1
-    for _ in range(2):  # the line's end is one character or two
-        last = last - ((raw[last] == NEWLINE) | (raw[last] == RETURN))
-    braces = np.zeros(len(block), np.int64)
-    run = np.ones(len(block), bool)
-    for back in range(MOST_BRACES):
-        run &= raw[np.maximum(last - back, 0)] == CLOSE
-        braces += run
-    usual = int(np.bincount(braces).argmax())
-    odd: NDArray[np.bool_] = (braces != max(usual, 1)) | (raw[starts] != OPEN)
-    return odd
-
-
-def _insert(spool: Spool, table: pa.Table, fields: FieldMap, *, base: int, guarded: bool) -> None:
-    spool.insert(_rebatch(table), raw_query(fields, guarded=guarded), base=base, query_event=fields.query_event)
-
-
-def _rebatch(table: pa.Table) -> pa.Table:
-    table = table.combine_chunks()
-    return pa.Table.from_batches(table.to_batches(max_chunksize=ROWS_A_BATCH), table.schema)
+def _type(shape: Any) -> str:
+    if isinstance(shape, dict):
+        return "STRUCT(" + ", ".join(f"{quote_name(key)} {_type(leaf)}" for key, leaf in shape.items()) + ")"
+    return f"{shape[0]}[]" if isinstance(shape, list) else str(shape)

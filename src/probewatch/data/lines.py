@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probewatch.errors import LogError
 
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 16 << 20  # the allocator hands blocks of this size out again; larger ones cost page faults
 LINE_LIMIT_BYTES = 16 << 20
 SCAN_BYTES = 1 << 18  # newlines are looked for in pieces that stay in the processor's cache
 READ_BYTES = 1 << 20
@@ -33,20 +33,55 @@ class Block:
 
     Attributes:
         first_line: number of the first line, from 1.
-        text: (L,) the lines with their line ends, null where a line is blank or already rejected.
+        content: the bytes, line ends included.
+        ends: (L,) int64, where each line ends in them.
         blank: (L,) bool, lines that count for nothing.
-        rejected: line number and reason of the lines that are no text.
-        size_bytes: of the block.
+        rejected: index and reason of the lines that are no text.
     """
 
     first_line: int
-    text: pa.LargeStringArray
+    content: bytes
+    ends: NDArray[np.int64]
     blank: NDArray[np.bool_]
     rejected: list[tuple[int, str]] = field(default_factory=list)
-    size_bytes: int = 0
 
     def __len__(self) -> int:
-        return len(self.text)
+        return len(self.ends)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(L,) int64, where each line starts."""
+        return np.concatenate([np.zeros(min(len(self), 1), np.int64), self.ends[:-1]])
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(L,) True for the lines that hold text."""
+        usable = ~self.blank
+        usable[[index for index, _ in self.rejected]] = False
+        return usable
+
+    def text(self, index: int) -> str:
+        """One line, without its end."""
+        start = int(self.ends[index - 1]) if index else 0
+        return self.content[start : int(self.ends[index])].decode("utf-8", "replace").rstrip("\r\n")
+
+    def filled(self, filler: bytes) -> bytes:
+        """The content with ``filler`` in place of every line that is not usable: as many lines as the block has."""
+        usable = self.usable
+        if usable.all():
+            return self.content
+        pieces, at = [], 0
+        for index in np.flatnonzero(~usable):
+            start = int(self.ends[index - 1]) if index else 0
+            pieces += [self.content[at:start], filler, b"\n"]
+            at = int(self.ends[index])
+        return b"".join([*pieces, self.content[at:]])
+
+    def arrow(self) -> pa.LargeStringArray:
+        """(L,) the lines with their ends, null where not usable, without a copy of their bytes."""
+        valid = pa.py_buffer(np.packbits(self.usable, bitorder="little"))
+        offsets = pa.py_buffer(np.concatenate([np.zeros(1, np.int64), self.ends]))
+        return pa.Array.from_buffers(pa.large_string(), len(self), [valid, offsets, pa.py_buffer(self.content)])
 
 
 def read_bytes(path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
@@ -144,7 +179,7 @@ def _cut_at_newlines(pieces: Iterator[bytes], block_bytes: int) -> Iterator[byte
 
 
 def _reject_block(line: int, reason: str) -> Block:
-    return Block(line, pa.array([None], pa.large_string()), np.zeros(1, bool), [(line, reason)])
+    return Block(line, b"", np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)])
 
 
 def make_block(content: bytes, first_line: int) -> Block:
@@ -154,18 +189,9 @@ def make_block(content: bytes, first_line: int) -> Block:
     if not len(ends) or ends[-1] != len(raw):
         ends = np.append(ends, len(raw))
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    blank = _find_blank(raw, starts, ends)
-    rejected = [] if content.isascii() else _find_undecodable(content, starts, ends, first_line)
-    lost = ends - starts > LINE_LIMIT_BYTES
-    for index in np.flatnonzero(lost):
-        rejected.append((first_line + int(index), TOO_LONG))
-    null = blank.copy()
-    null[[line - first_line for line, _ in rejected]] = True
-    offsets = np.concatenate([np.zeros(1, np.int64), ends])
-    valid = pa.py_buffer(np.packbits(~null, bitorder="little")) if null.any() else None
-    buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(content)]
-    text = pa.Array.from_buffers(pa.large_string(), len(ends), buffers)
-    return Block(first_line, text, blank, sorted(dict(rejected).items()), len(content))
+    long = {int(index): TOO_LONG for index in np.flatnonzero(ends - starts > LINE_LIMIT_BYTES)}
+    rejected = long if content.isascii() else {**_find_undecodable(content, starts, ends), **long}
+    return Block(first_line, content, ends, _find_blank(raw, starts, ends), sorted(rejected.items()))
 
 
 def _find_newlines(raw: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -180,10 +206,8 @@ def _find_blank(raw: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     return blank
 
 
-def _find_undecodable(
-    content: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], first_line: int
-) -> list[tuple[int, str]]:
-    found = []
+def _find_undecodable(content: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> dict[int, str]:
+    found = {}
     position = 0
     view = memoryview(content)
     while position < len(content):
@@ -193,7 +217,7 @@ def _find_undecodable(
         except UnicodeDecodeError as error:
             at = position + error.start
             index = int(np.searchsorted(ends, at, side="right"))
-            reason = f"byte {at - starts[index] + 1} of the line is 0x{content[at]:02x}, expected UTF-8; convert the file"
-            found.append((first_line + index, reason))
+            place = f"byte {at - int(starts[index]) + 1} of the line is 0x{content[at]:02x}"
+            found[index] = f"{place}, expected UTF-8; convert the file"
             position = int(ends[index])
     return found

@@ -144,6 +144,7 @@ def read_logs(
             ingest = Ingest(spool, fields or RAW, kept, advance)
             for path in found:
                 ingest.read(path)
+            spool.filled()
             counts = ingest.finish()
     except BaseException:
         spool.close()

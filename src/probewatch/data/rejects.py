@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from probewatch.data import spool as codes
+from probewatch.data.fields import FieldMap
 from probewatch.errors import LogError
 
 KEPT_REJECTS = 1000
 SHOWN_CHARACTERS = 60
-EXPLAINED_CHARACTERS = 1 << 16
 
 EXPECTED = {
     codes.BAD_CLIENT: ("client", "text or a number"),
@@ -24,8 +25,6 @@ EXPECTED = {
     codes.BAD_LABEL: ("label", "1, 0, true or false"),
 }
 KINDS = {
-    codes.BROKEN: "not JSON",
-    codes.NOT_OBJECT: "not an object",
     codes.NO_CLIENT: "no client and no session",
     codes.BAD_CLIENT: "client",
     codes.NO_TIME: "no time",
@@ -35,6 +34,7 @@ KINDS = {
     codes.BAD_LABEL: "label",
     codes.BAD_LENGTH: "inputs of an unusual length",
 }
+NOT_JSON = "not a JSON object"
 UNREADABLE = "unreadable line"
 BAD_TASK = "task or event of the feature JSON"
 
@@ -100,24 +100,31 @@ class RejectList:
             self._file.write("\n")
 
 
-def explain(problem: int, found: str | None, text: str | None) -> str:
-    """Why a line was rejected, in a sentence.
-
-    Args:
-        problem: the spool's code.
-        found: the value that is wrong.
-        text: the line, for one that is not JSON.
-    """
-    if problem == codes.BROKEN:
-        return f"the line is not JSON ({_explain_json(text or '')}), expected one object; repair or drop it"
-    if problem == codes.NOT_OBJECT:
-        return f"the line is {_shorten((text or '').strip())}, expected a JSON object; repair or drop it"
+def explain(problem: int, found: Callable[[str], Any]) -> str:
+    """Why a line was rejected, in a sentence; ``found`` gives the value of one of our fields."""
     if problem == codes.NO_CLIENT:
         return "fields 'client' and 'session' are both missing, expected at least one; check the field mapping"
     if problem == codes.NO_TIME:
         return "field 'time' is missing, expected the time of the query; check the field mapping"
     name, expected = EXPECTED[problem]
-    return f"field '{name}' is {_shorten(found or '')}, expected {expected}; check the field mapping"
+    return f"field '{name}' is {_shorten(found(name))}, expected {expected}; check the field mapping"
+
+
+def explain_line(problem: int, text: str, fields: FieldMap) -> tuple[str, str]:
+    """Kind of reject and sentence for a JSON line."""
+    try:
+        event = json.loads(text)
+    except json.JSONDecodeError as error:
+        what = f"{error.msg[:1].lower()}{error.msg[1:].removesuffix(' at')} at column {error.colno}"
+    except RecursionError:
+        what = "it is nested too deeply"
+    except ValueError as error:  # a number of more digits than Python takes
+        what = str(error)
+    else:
+        if isinstance(event, dict):
+            return KINDS[problem], explain(problem, lambda name: fields.find(event, name))
+        return NOT_JSON, f"the line is {_shorten(event)}, expected a JSON object; repair or drop it"
+    return NOT_JSON, f"the line is not JSON ({what}), expected one object; repair or drop it"
 
 
 def explain_length(model: str, length: int, usual: int) -> str:
@@ -126,16 +133,10 @@ def explain_length(model: str, length: int, usual: int) -> str:
     return f"field 'inputs' has {length} values, expected the {usual} that queries{of_model} usually have; drop the line"
 
 
-def _shorten(value: str) -> str:
-    value = value.encode("unicode_escape").decode() if not value.isprintable() else value
-    return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
-
-
-def _explain_json(text: str) -> str:
+def _shorten(value: Any) -> str:
     try:
-        json.loads(text.rstrip()[:EXPLAINED_CHARACTERS])
-    except json.JSONDecodeError as error:
-        return f"{error.msg[:1].lower()}{error.msg[1:].removesuffix(' at')} at column {error.colno}"
-    except RecursionError:
-        return "it is nested too deeply"
-    return "malformed"
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = str(type(value).__name__)
+    text = text[:SHOWN_CHARACTERS] + "…" if len(text) > SHOWN_CHARACTERS else text
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
