@@ -22,7 +22,7 @@ from probewatch.errors import ConfigError, DataError
 
 WINDOW = 32  # earlier queries that a new one is compared with
 PRINTS = 64  # inputs whose change from one query to the next is watched
-HALF_LIVES = (4, 16, 64)  # in queries
+HALF_LIVES = (4, 32, 256)  # in queries
 NEAR = 0.25  # a neighbour is nearer than this share of the usual distance between two queries
 FLOOR = 1e-3  # added to a distance or gap before its logarithm
 ODDS_FLOOR = 1e-5  # added to a probability before its log-odds: logs round to 4 to 6 digits
@@ -37,6 +37,7 @@ class Feature(NamedTuple):
 
 SIGNALS = {  # followed over time: name -> what it says
     "confidence": Feature("confidence", "log-odds of the confidence"),
+    "rank": Feature("scale", "share of this model's usual confidences that are not higher"),
     "gap": Feature("time", "logarithm of the gap to the previous query"),
     "nearest": Feature("inputs", "logarithm of the distance to the nearest recent query"),
     "previous": Feature("inputs", "logarithm of the distance to the previous query"),
@@ -44,8 +45,9 @@ SIGNALS = {  # followed over time: name -> what it says
     "repeat": Feature("inputs", "exact repeat of a recent query"),
     "class_change": Feature("class", "predicted class other than the previous one"),
     "jump": Feature("inputs", "jump of confidence against the nearest recent query"),
+    "centre": Feature("inputs", "distance from the centre of the usual queries"),
 }
-SPREADS = ("confidence", "gap", "nearest")  # signals whose running spread is followed too
+SPREADS = ("confidence", "rank", "gap", "nearest", "previous", "changed", "centre")  # signals whose running spread is followed too
 
 FEATURES: dict[str, Feature] = {
     "response_confidence": Feature("confidence", "confidence of the predicted class"),
@@ -71,6 +73,7 @@ FEATURES: dict[str, Feature] = {
     "highest_confidence": Feature("confidence", "highest confidence so far"),
     "lowest_confidence": Feature("confidence", "lowest confidence so far"),
     "lowest_nearest": Feature("inputs", "smallest distance between two queries so far"),
+    "farthest": Feature("inputs", "longest distance from the centre of the usual queries so far"),
     **{
         f"{name}_mean_{life}": Feature(group, f"{text}, mean over about {life} queries")
         for name, (group, text) in SIGNALS.items()
@@ -88,15 +91,17 @@ DEFAULT = tuple(FEATURES)[3:]
 # positions in a row, in the order of FEATURES
 (_CONFIDENCE, _DELTA, _ANCHOR, _LOG_ODDS, _RANK, _LOG_GAP, _NEAREST, _PREVIOUS, _BEST_DISTANCE, _CHANGED, _REPEAT,
  _CLASS_CHANGE, _CHANGE, _NEAREST_CHANGE, _NEAREST_CLASS, _NEIGHBOURS, _CENTRE, _CONSTANTS, _EVENTS, _ELAPSED,
- _HIGHEST, _LOWEST, _LEAST, _MEANS) = range(24)  # fmt: skip
+ _HIGHEST, _LOWEST, _LEAST, _FARTHEST, _MEANS) = range(25)  # fmt: skip
 _DEVIATIONS = _MEANS + len(SIGNALS) * len(HALF_LIVES)
 _ROW = len(FEATURES)
 _SIGNALS = len(SIGNALS)
 # positions among the signals
-_S_ODDS, _S_GAP, _S_NEAREST, _S_PREVIOUS, _S_CHANGED, _S_REPEAT, _S_CLASS, _S_JUMP = range(len(SIGNALS))
+(_S_ODDS, _S_RANK, _S_GAP, _S_NEAREST, _S_PREVIOUS, _S_CHANGED, _S_REPEAT, _S_CLASS, _S_JUMP, _S_CENTRE) = range(
+    len(SIGNALS)
+)
 # positions in State.numbers
 (_COUNT, _TIME, _FIRST, _LAST_ODDS, _LAST_CLASS, _HIGH_ODDS, _LOW_ODDS, _LEAST_NEAREST, _BEST_CONFIDENCE, _COMPARED,
- _SQUARES, _WIDTH, _WEIGHT) = range(13)  # fmt: skip
+ _SQUARES, _WIDTH, _MOST_CENTRE, _WEIGHT) = range(14)  # fmt: skip
 _MOMENTS = len(SIGNALS) * len(HALF_LIVES)
 _MEAN = _WEIGHT + _MOMENTS
 _SQUARE = _MEAN + _MOMENTS
@@ -113,7 +118,7 @@ class State(NamedTuple):
         sketches: (K, WINDOW, SKETCH) float32, a ring of the last queries (Numba has no float16 on the CPU).
         hashes: (K, WINDOW) uint64 of the exact inputs.
         odds: (K, WINDOW) float32 log-odds of the answers.
-        classes: (K, WINDOW) int64 predicted classes.
+        classes: (K, WINDOW) int32, the low half of the predicted classes' codes.
         prints: (K, PRINTS) uint8, a byte for each watched input of the previous query.
         centre: (K, SKETCH) float64 running mean of the sketches.
         best: (K, SKETCH) float32 sketch of the most confident query.
@@ -124,7 +129,7 @@ class State(NamedTuple):
     sketches: NDArray[np.float32]
     hashes: NDArray[np.uint64]
     odds: NDArray[np.float32]
-    classes: NDArray[np.int64]
+    classes: NDArray[np.int32]
     prints: NDArray[np.uint8]
     centre: NDArray[np.float64]
     best: NDArray[np.float32]
@@ -138,7 +143,7 @@ def new_state(sessions: int, anchor_width: int = 0) -> State:
         np.zeros((sessions, WINDOW, SKETCH), np.float32),
         np.zeros((sessions, WINDOW), np.uint64),
         np.zeros((sessions, WINDOW), np.float32),
-        np.zeros((sessions, WINDOW), np.int64),
+        np.zeros((sessions, WINDOW), np.int32),
         np.zeros((sessions, PRINTS), np.uint8),
         np.zeros((sessions, SKETCH)),
         np.zeros((sessions, SKETCH), np.float32),
@@ -256,6 +261,8 @@ def _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, s
         unit = math.sqrt(2.0 * numbers[_SQUARES] / (seen + 1.0))
         unit = unit if unit > 0.0 else 1.0
         row[_CENTRE] = math.sqrt(max(squares, 0.0)) / unit
+    signals[_S_CENTRE] = row[_CENTRE]
+    row[_FARTHEST] = numbers[_MOST_CENTRE] = max(numbers[_MOST_CENTRE], row[_CENTRE])
     here, changed = _digest(inputs, state.prints[k])
     held = min(seen, WINDOW)
     if held > 0:
@@ -269,7 +276,7 @@ def _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, s
         row[_NEAREST_CHANGE] = odds - state.odds[k, at]
         signals[_S_JUMP] = abs(row[_NEAREST_CHANGE])
         if klass >= 0 and state.classes[k, at] >= 0:
-            row[_NEAREST_CLASS] = 1.0 if klass != state.classes[k, at] else 0.0
+            row[_NEAREST_CLASS] = 1.0 if klass & 0x7FFFFFFF != state.classes[k, at] else 0.0
         numbers[_LEAST_NEAREST] = min(numbers[_LEAST_NEAREST], row[_NEAREST])
         row[_LEAST] = numbers[_LEAST_NEAREST]
     if confidence > numbers[_BEST_CONFIDENCE]:
@@ -288,7 +295,7 @@ def _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, s
     state.sketches[k, w] = sketch
     state.hashes[k, w] = here
     state.odds[k, w] = odds
-    state.classes[k, w] = klass
+    state.classes[k, w] = klass & 0x7FFFFFFF if klass >= 0 else -1
     numbers[_COMPARED] = seen + 1.0
 
 
@@ -347,7 +354,7 @@ def step(state, k, time, confidence, klass, inputs, centre, spread, unit, confid
         row[_LOG_ODDS] = signals[_S_ODDS] = odds
         row[_CHANGE] = odds - numbers[_LAST_ODDS]
         if len(confidences) > 0:
-            row[_RANK] = np.searchsorted(confidences, confidence, side="right") / len(confidences)
+            row[_RANK] = signals[_S_RANK] = np.searchsorted(confidences, confidence, side="right") / len(confidences)
         row[_HIGHEST] = numbers[_HIGH_ODDS] = max(numbers[_HIGH_ODDS], odds)
         row[_LOWEST] = numbers[_LOW_ODDS] = min(numbers[_LOW_ODDS], odds)
         numbers[_LAST_ODDS] = odds
@@ -359,7 +366,7 @@ def step(state, k, time, confidence, klass, inputs, centre, spread, unit, confid
     if len(inputs) > 0:
         if len(inputs) != numbers[_WIDTH]:  # the first vector, or one that those before cannot be compared with
             numbers[_WIDTH] = len(inputs)
-            numbers[_COMPARED] = numbers[_SQUARES] = 0.0
+            numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
             numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE] = np.inf, -1.0
             state.centre[k] = 0.0
         _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, signals, sketch)
@@ -369,12 +376,14 @@ def step(state, k, time, confidence, klass, inputs, centre, spread, unit, confid
 
 
 @_compiled
-def _run(state, slots, offsets, models, time, confidence, klass, inputs, input_offsets, table, columns, out):  # type: ignore[no-untyped-def]
+def _run(state, slots, begins, offsets, models, time, confidence, klass, inputs, input_offsets, table, columns, out):  # type: ignore[no-untyped-def]
     """Step through all queries of all sessions; session ``s`` keeps its state in slot ``slots[s]``."""
     row = np.empty(_ROW)
     signals = np.empty(_SIGNALS)
     sketch = np.empty(SKETCH, np.float32)
     for s in range(len(offsets) - 1):
+        if begins[s]:
+            state.numbers[slots[s]] = 0.0
         m = models[s]
         centre = table.centre[table.inputs[m] : table.inputs[m + 1]]
         spread = table.spread[table.inputs[m] : table.inputs[m + 1]]
@@ -401,16 +410,20 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def compute(
-    sessions: Sessions, names: Sequence[str], scales: Scales, state: State | None = None, slots: Any = None
+    sessions: Sessions,
+    names: Sequence[str],
+    scales: Scales,
+    state: State | None = None,
+    slots: NDArray[np.int64] | None = None,
 ) -> Ragged:
     """The features of every query of ``sessions``.
 
     Args:
-        sessions: S sessions over N queries.
+        sessions: S sessions over N queries; one with ``before`` > 0 goes on from ``state``.
         names: F names out of :data:`FEATURES`, the order of the columns.
         scales: by model; a model that is not in it is scaled by each session's own running spread.
-        state: where sessions that began earlier left off, to be carried on; changed in place.
-        slots: (S,) int, the place of each session in ``state``.
+        state: what is remembered of each slot, changed in place; needed to go on with sessions.
+        slots: (S,) place of each session in ``state``; without it all take turns in the first.
 
     Returns:
         (N, F) float32 values, NaN where the log does not tell, with the offsets of the sessions.
@@ -420,18 +433,16 @@ def compute(
         DataError: the log has ready-made features but not one of those asked for.
     """
     check_names(names)
-    if sessions.given:
-        missing = [name for name in ARTICLE if name in names and name not in sessions.given]
-        if missing:
-            raise DataError(f"the log has no column {missing}, expected all of {list(ARTICLE)}; add what is missing.")
-    if state is None:
-        state = new_state(len(sessions), _anchor_width(sessions) if ARTICLE[2] in names else 0)
-        slots = np.arange(len(sessions))
+    missing = [name for name in ARTICLE if name in names and sessions.given and name not in sessions.given]
+    if missing:
+        raise DataError(f"the log has no column {missing}, expected all of {list(ARTICLE)}; add what is missing.")
+    state = state or new_state(1, anchor_width(sessions, names))
+    slots = np.zeros(len(sessions), np.int64) if slots is None else slots
     models, rows = np.unique(sessions.model.astype(str), return_inverse=True)
     columns = np.array([list(FEATURES).index(name) for name in names], np.int64)
     out = np.empty((len(sessions.time_s), len(names)), np.float32)
     _run(
-        state, np.asarray(slots, np.int64), sessions.offsets, rows.astype(np.int64), sessions.time_s,
+        state, slots, sessions.before == 0, sessions.offsets, rows.astype(np.int64), sessions.time_s,
         sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets,
         table_of(scales, models.tolist()), columns, out,
     )  # fmt: skip
@@ -441,5 +452,6 @@ def compute(
     return Ragged(out, sessions.offsets)
 
 
-def _anchor_width(sessions: Sessions) -> int:
-    return int(np.diff(sessions.input_offsets).max(initial=0))
+def anchor_width(sessions: Sessions, names: Sequence[str]) -> int:
+    """How wide :attr:`State.anchor` must be for these sessions and features; 0 if the anchor is not needed."""
+    return int(np.diff(sessions.input_offsets).max(initial=0)) if ARTICLE[2] in names else 0

@@ -110,10 +110,22 @@ def _divide_by_time(
 def folds_by_client(
     sessions: Sessions, label: NDArray[np.int8], indices: NDArray[np.int64], folds: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(rest, held) for each fold of clients; every index is held exactly once."""
+    """(rest, held) for each fold of clients; every index is held exactly once.
+
+    There are fewer folds where a class has fewer clients than that.
+
+    Raises:
+        DataError: a class has only one client.
+    """
     clients, of = np.unique(sessions.client[indices].astype(str), return_inverse=True)
     attacker = np.zeros(len(clients), bool)
     np.logical_or.at(attacker, of, label[indices] == 1)
+    folds = min(folds, int(attacker.sum()), int((~attacker).sum()))
+    if folds < 2:
+        raise DataError(
+            "training has fewer than 2 clients of one class, expected at least 2 of each to validate on;"
+            " label more clients, or train with folds = 1 and --split stratified."
+        )
     random = np.random.default_rng(seed)
     fold = np.empty(len(clients), np.int64)
     for which in (attacker, ~attacker):

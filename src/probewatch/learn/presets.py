@@ -23,7 +23,10 @@ class Config:
     Attributes:
         features: columns, in order, out of ``probewatch.data.features.FEATURES``.
         hidden, layers, bidirectional, use_last_only, dropout: see ``LSTMClassifier``.
-        members: networks trained from different seeds, whose logits are averaged.
+        folds: 1 trains one network and validates it on the validation sessions. More cut the training and
+            validation clients into that many folds and train a network on all but each, which validates
+            it; the logits of all are averaged, and threshold and calibration come from the scores of
+            each fold by the network that did not learn from it.
         every_step: learn from the score after every query and from its peak, not from the last alone.
         decision: the score of a session: its ``peak`` so far, or its ``last``.
         limit: scaled features are cut to plus or minus this many deviations; 0 leaves them whole.
@@ -33,7 +36,8 @@ class Config:
         balanced: weigh attacks by how few they are.
         split, test_share, valid_share, split_seed: what is held out; ``valid_share`` is of the rest.
         threshold: alert at this score; 0 means: chosen for ``max_fpr``.
-        max_fpr: share of benign sessions that may raise an alert.
+        max_fpr: share of benign sessions that may raise an alert; 0 means: 1 %, or the least that so few
+            benign sessions can support.
         seed: of weights, batches and dropout.
     """
 
@@ -43,7 +47,7 @@ class Config:
     bidirectional: bool = False
     use_last_only: bool = True
     dropout: float = 0.5
-    members: int = 3
+    folds: int = 5
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -60,7 +64,7 @@ class Config:
     valid_share: float = 0.2
     split_seed: int = 42
     threshold: float = 0.0
-    max_fpr: float = 0.05
+    max_fpr: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -118,7 +122,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "hidden": _between(1, 4096),
     "layers": _between(1, 16),
     "dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
-    "members": _between(1, 16),
+    "folds": _between(1, 16),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
     "limit": _between(0, 1e6),
     "steps": _between(0, 1e9),
@@ -132,7 +136,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "test_share": _open(0, 1),
     "valid_share": _open(0, 1),
     "threshold": _between(0, 1),
-    "max_fpr": _open(0, 1),
+    "max_fpr": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "seed": _between(0, 2**32 - 1),
     "split_seed": _between(0, 2**32 - 1),
 }
@@ -165,7 +169,7 @@ PRESETS: dict[str, Config] = {
     "default": Config(),
     "article": Config(  # spec rows A2 to A17, to the letter
         features=ARTICLE,
-        members=1,
+        folds=1,
         every_step=False,
         decision="last",
         limit=0.0,

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.cells import guard_cell
 from probewatch.errors import ConfigError, DataError
 from probewatch.learn.contest import OURS
 from probewatch.learn.page import Scored, render
@@ -23,9 +23,6 @@ from probewatch.learn.page import Scored, render
 REQUIRED = ("session", "client", "label", "score", "split")
 RIVAL_PREFIX = "score_"
 """Prediction columns that hold a rival's scores: the prefix and the rival's name."""
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def write_report(
@@ -68,27 +65,6 @@ def write_report(
         raise ConfigError(
             f"{folder}: the report cannot be written there ({error}); name another folder."
         ) from error
-
-
-def guard_cell(text: str) -> str:
-    """A log's text as a CSV cell that a spreadsheet does not run as a formula.
-
-    A quote is put before what starts with ``= + - @``, a tab or a carriage return, unless it is a plain
-    number. :func:`unguard_cell` takes it away again.
-
-    >>> guard_cell("=HYPERLINK(1)"), guard_cell("alice"), guard_cell("-12")
-    ("'=HYPERLINK(1)", 'alice', '-12')
-    """
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
-
-
-def unguard_cell(cell: str) -> str:
-    """What :func:`guard_cell` was given.
-
-    >>> unguard_cell(guard_cell("=1+1")), unguard_cell("alice")
-    ('=1+1', 'alice')
-    """
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _columns(predictions: Mapping[str, Any]) -> dict[str, list[Any]]:

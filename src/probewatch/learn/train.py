@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def fit(
     parts = Sequences(train, device), Sequences(valid, device)
     labels = _as_labels(train_label, outputs, device), _as_labels(valid_label, outputs, device)
     weights = _class_weights(train_label, outputs, config.balanced, device)
-    with torch.random.fork_rng():  # the caller's random state stays as it is
+    with _one_thread(), torch.random.fork_rng():  # the caller's random state stays as it is
         torch.manual_seed(config.seed)
         model = LSTMClassifier(
             train.values.shape[1], config.hidden, config.layers, dropout=config.dropout,
@@ -112,6 +113,18 @@ def fit(
                 progress(history[-1], config.epochs)
     model.load_state_dict(best)
     return Fitted(model.cpu().eval(), history, _best_of(history) + 1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Batches this small gain little from a second thread, lose a hundredfold where another program
+    holds the core it waits for, and differ in their last bits with the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def loss_of(

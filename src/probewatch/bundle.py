@@ -1,0 +1,176 @@
+"""The bundle: a saved detector in a folder, the one contract between learning and scoring.
+
+``manifest.json`` names the other files, which carry their sha256 in their names: the ONNX graph, the
+weights (safetensors), the scales of the models, and hashes of the sessions that were held out. Replacing
+the manifest is the commit: a run that is killed before leaves the previous bundle whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from probewatch.data.features import FEATURES
+from probewatch.data.scales import Scale
+from probewatch.errors import BundleError
+
+VERSION = 1
+MANIFEST = "manifest.json"
+_SUFFIX = {"graph": "onnx", "weights": "safetensors", "scales": "json", "held_out": "json"}
+_NEEDED = ("features", "decision", "threshold", "streams", "data", "config", "metrics", "baseline")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A saved detector, checked.
+
+    Attributes:
+        folder: where it lies.
+        manifest: features and their order, decision (``peak`` or ``last``), threshold, streams,
+            baseline, configuration, versions, data, metrics.
+        graph: the serialised ONNX graph.
+        scales: usual queries of the models it was trained on.
+        held_out: keys of the test sessions of its training log, see :func:`session_key`.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    graph: bytes
+    scales: Mapping[str, Scale]
+    held_out: frozenset[str]
+
+    @property
+    def features(self) -> list[str]:
+        """F names, in the order of the graph's input."""
+        return list(self.manifest["features"])
+
+    @property
+    def threshold(self) -> float:
+        """A session whose score reaches it raises an alert."""
+        return float(self.manifest["threshold"])
+
+
+def is_bundle(path: Path | str) -> bool:
+    """True for a folder with a ``manifest.json``."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def session_key(session: str, client: str) -> str:
+    """A short hash that tells a session again without naming it."""
+    return hashlib.blake2b(f"{client}\0{session}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def write_bundle(
+    folder: Path | str,
+    manifest: Mapping[str, Any],
+    *,
+    graph: bytes,
+    weights: bytes,
+    scales: Mapping[str, Scale],
+    held_out: Iterable[str],
+    card: str,
+) -> Bundle:
+    """Write a detector; the folder holds the previous one whole until the last step, then this one.
+
+    Raises:
+        BundleError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    parts = {
+        "graph": graph,
+        "weights": weights,
+        "scales": _dump({model: scale.to_json() for model, scale in scales.items()}),
+        "held_out": _dump(sorted(held_out)),
+    }
+    names = {role: f"{role}-{_sha256(part)}.{_SUFFIX[role]}" for role, part in parts.items()}
+    form = {**manifest, "format": "probewatch", "version": VERSION, "files": names}
+    form["sha256"] = _sha256(_dump(form))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for role, part in parts.items():
+            _replace(folder / names[role], part)
+        _replace(folder / "README.md", card.encode())
+        _replace(folder / MANIFEST, _dump(form))
+        for role, suffix in _SUFFIX.items():
+            for old in folder.glob(f"{role}-*.{suffix}"):
+                if old.name != names[role]:
+                    old.unlink()
+    except OSError as error:
+        raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}.") from error
+    return read_bundle(folder)
+
+
+def read_bundle(folder: Path | str) -> Bundle:
+    """Load a detector and check every byte of it.
+
+    Raises:
+        BundleError: no bundle, a changed or missing file, an unknown version or feature.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    parts = {role: _read_part(folder, manifest, role) for role in _SUFFIX}
+    try:
+        scales = {model: Scale.from_json(form) for model, form in json.loads(parts["scales"]).items()}
+        held_out = frozenset(map(str, json.loads(parts["held_out"])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder}: its scales cannot be read ({error}); train the bundle again.") from error
+    return Bundle(folder, manifest, parts["graph"], scales, held_out)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{folder}: not a bundle, expected a folder with a {MANIFEST} in it.") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: damaged ({error}); train the bundle again.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != "probewatch":
+        raise BundleError(f"{path}: not a Probewatch manifest; train the bundle with `probewatch train`.")
+    if manifest.get("version") != VERSION:
+        raise BundleError(
+            f"{path}: bundle version {manifest.get('version')!r}, expected {VERSION}; train it again with this release."
+        )
+    told = manifest.get("sha256")
+    if _sha256(_dump({name: value for name, value in manifest.items() if name != "sha256"})) != told:
+        raise BundleError(f"{path}: it was changed after training; train the bundle again.")
+    lacking = [name for name in (*_NEEDED, "files") if name not in manifest]
+    unknown = [name for name in manifest.get("features", []) if name not in FEATURES]
+    if lacking or unknown:
+        raise BundleError(f"{path}: it lacks {lacking} and names unknown features {unknown}; use another release.")
+    return manifest
+
+
+def _read_part(folder: Path, manifest: Mapping[str, Any], role: str) -> bytes:
+    name = str(manifest["files"].get(role, ""))
+    if not name or Path(name).name != name:
+        raise BundleError(f"{folder / MANIFEST}: it names no file of its own as {role}; train the bundle again.")
+    try:
+        part = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder / name}: missing from the bundle; copy the whole folder again.") from error
+    if name != f"{role}-{_sha256(part)}.{_SUFFIX[role]}":
+        raise BundleError(f"{folder / name}: changed or cut short since it was written; copy the bundle again.")
+    return part
+
+
+def _dump(form: Any) -> bytes:
+    return (json.dumps(form, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def _sha256(part: bytes) -> str:
+    return hashlib.sha256(part).hexdigest()
+
+
+def _replace(path: Path, part: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

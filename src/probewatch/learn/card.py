@@ -1,0 +1,81 @@
+"""The model card: what a bundle is, what it was tested on and what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The bundle's README.md, in the form of a Hugging Face model card."""
+    data = manifest["data"]
+    config = manifest["config"]
+    rows = [
+        ("test sessions", str(metrics["n"])),
+        ("ROC AUC", _figure(metrics, "roc_auc")),
+        ("average precision", _figure(metrics, "average_precision")),
+        ("TPR at 1 % FPR", _figure(metrics, "tpr_at_fpr_0.01")),
+        ("TPR at the threshold", _figure(metrics, "tpr_at_threshold")),
+        ("FPR at the threshold", _figure(metrics, "fpr_at_threshold")),
+        ("events until the alert, median", _number((metrics.get("delay") or {}).get("median"))),
+    ]
+    rows += [(f"ROC AUC of {name}", _number(one["roc_auc"])) for name, one in (metrics.get("rivals") or {}).items()]
+    width = max(len(name) for name, _ in rows)
+    table = "\n".join(f"| {name:<{width}} | {value:>24} |" for name, value in rows)
+    streams = "It scores event by event and in batch." if manifest["streams"] else (
+        "It reads a session from both ends: it scores finished sessions and **cannot stream**."
+    )
+    return f"""---
+library_name: probewatch
+tags:
+- membership-inference
+- anomaly-detection
+- lstm
+- onnx
+license: apache-2.0
+---
+
+# A Probewatch detector
+
+It reads the query log of a prediction API and gives every session a score from 0 to 1: how much it looks like
+membership inference (MITRE ATLAS AML.T0024.000). {streams}
+
+## How it was made
+
+{data["train"]} sessions trained it, {data["valid"]} validated it, {data["test"]} tested it once
+(split: {config["split"]}, seed {config["split_seed"]}); {data["attack_share"]:.0%} of the labelled sessions are attacks.
+{data["allowed"]} sessions of allow-listed clients were left out. {len(manifest["features"])} features, {config["folds"]} networks of
+{config["layers"]} × {config["hidden"]} LSTM units.
+
+## What the test showed
+
+| {"figure":<{width}} | {"value (95 % interval)":>24} |
+|{"-" * (width + 2)}|{"-" * 25}:|
+{table}
+
+It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session.
+
+## What it is not
+
+It detects *probing*, not proven leakage. Internal jobs that rescore training customers look the same and belong on
+the allow-list. The figures hold for traffic like the log it was tested on; other models, attacks and benign uses
+can be much harder. Test it on your own log with `probewatch evaluate`.
+
+## Use
+
+```
+probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
+```
+"""
+
+
+def _number(value: Any) -> str:
+    return "never" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _figure(metrics: Mapping[str, Any], name: str) -> str:
+    value = metrics.get(name)
+    if value is None:
+        return "too few benign sessions" if name.startswith("tpr_at_fpr") else "none"
+    interval = (metrics.get("intervals") or {}).get(name)
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

@@ -1,0 +1,384 @@
+"""From labelled sessions to a bundle, and from a bundle and labelled sessions to an honest report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from sklearn.linear_model import LogisticRegression
+
+from probewatch.bundle import Bundle, session_key, write_bundle
+from probewatch.data.features import compute
+from probewatch.data.ragged import Ragged
+from probewatch.data.records import Sessions
+from probewatch.data.scales import learn_scales
+from probewatch.errors import ConfigError, DataError
+from probewatch.learn.card import write_card
+from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of, split_sessions
+from probewatch.learn.evaluate import evaluate
+from probewatch.learn.graph import build_graph
+from probewatch.learn.model import LSTMClassifier
+from probewatch.learn.presets import Config
+from probewatch.learn.report import RIVAL_PREFIX, write_report
+from probewatch.learn.rivals import score_rivals
+from probewatch.learn.threshold import pick_threshold
+from probewatch.learn.train import Epoch, Fitted, fit
+from probewatch.network import Network, sigmoid, summarise
+
+USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
+RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
+Told = Callable[[str, int, Epoch, int], None]  # what is trained, epoch done, its losses, epochs at most
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """S sessions with what is known of them.
+
+    Attributes:
+        sessions: the queries.
+        label: (S,) int8, 1 attack, 0 benign, -1 unknown.
+        family: (S,) str objects, "" where unknown; for reports alone.
+        allowed: (S,) bool, of a client on the allow-list.
+        sha256: of the log's files.
+    """
+
+    sessions: Sessions
+    label: NDArray[np.int8]
+    family: NDArray[np.object_]
+    allowed: NDArray[np.bool_]
+    sha256: str
+
+    def take(self, which: NDArray[Any]) -> Labelled:
+        """The sessions at ``which``."""
+        return replace(
+            self,
+            sessions=self.sessions.take(which),
+            label=self.label[which],
+            family=self.family[which],
+            allowed=self.allowed[which],
+        )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What one set of networks says of S sessions, in log-odds before calibration."""
+
+    logits: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+    def peak_or_last(self, decision: str) -> NDArray[np.float64]:
+        if decision == "last":
+            return self.logits[self.offsets[1:] - 1].astype(np.float64)
+        return np.maximum.reduceat(self.logits, self.offsets[:-1]).astype(np.float64)
+
+
+def train_detector(
+    data: Labelled,
+    config: Config,
+    folder: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    rivals: bool = True,
+    told: Told | None = None,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Train on labelled sessions, test once on those held out, and write bundle and report to ``folder``.
+
+    Args:
+        data: sessions; unlabelled and allow-listed ones are not learned from.
+        config: every choice.
+        folder: of the bundle; an earlier one there is replaced when all is done.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        resume: go on with a killed run of the same data and configuration.
+        rivals: run what could be used instead on the same split.
+        told: called after every epoch.
+
+    Returns:
+        the bundle, and the metrics of its report.
+
+    Raises:
+        DataError: too little data, or not what the features need.
+        ConfigError: no CUDA where it was asked for.
+        TrainingError: a loss that is not finite.
+    """
+    where = _device(device)
+    split = split_sessions(data.sessions, data.label, (data.label >= 0) & ~data.allowed, config)
+    learned = np.sort(np.concatenate([split.train, split.valid]))
+    if config.folds > 1:
+        folds = folds_by_client(data.sessions, data.label, learned, config.folds, config.split_seed)
+        budget = _budget(config, int(np.sum(data.label[learned] == 0)))
+    else:
+        folds = [(split.train, split.valid)]
+        budget = _budget(config, int(np.sum(data.label[split.valid] == 0)))
+    seen = learned if config.folds > 1 else split.train
+    scales = learn_scales(data.sessions.take(seen))
+    sequences = compute(data.sessions, config.features, scales)
+    masked = config.folds > 1
+    if not masked:
+        _refuse_gaps(sequences, config)
+    scaler = Scaler.fit(
+        sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ()
+    )
+    partial = _partial(folder, data, config, resume)
+    fitted = _fit_folds(scaler.transform(sequences), data.label, folds, config, where, partial, told)
+
+    held = _out_of_fold(fitted, folds, scaler, sequences, config)
+    calibration = _calibrate(held, data.label) if config.folds > 1 else (1.0, 0.0)
+    threshold = config.threshold
+    if not threshold:
+        benign = held[(data.label == 0) & ~np.isnan(held)]
+        threshold = pick_threshold(sigmoid(calibration[0] * benign + calibration[1]), budget)
+    models = [one.model for one in fitted]
+    graph = build_graph(models, scaler, config.features, calibration)
+
+    tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.allowed & (data.label >= 0))]))
+    metrics, predictions = _evaluate(data, sequences, graph, threshold, config, tested)
+    predictions["split"] = split.names(len(data.sessions))
+    if rivals:
+        metrics["rivals"] = _rivals(data, sequences, split, seen, budget, predictions, tested, config)
+    metrics["max_fpr"] = budget
+    history = _mean_history([one.history for one in fitted])
+    manifest = {
+        "features": list(config.features),
+        "decision": config.decision,
+        "threshold": threshold,
+        "streams": not config.bidirectional,
+        "masks": masked,
+        "baseline": dict(zip(config.features, scaler.mean.tolist(), strict=True)),
+        "config": config.to_json(),
+        "data": _describe(data, split),
+        "metrics": {name: value for name, value in metrics.items() if not isinstance(value, dict | list)},
+        "history": [one.history for one in fitted],
+        "versions": {name: version(name) for name in ("probewatch", "torch", "numpy", "onnxruntime", "scikit-learn")}
+        | {"python": platform.python_version()},
+    }
+    keys = [session_key(data.sessions.session[s], data.sessions.client[s]) for s in split.test]
+    bundle = write_bundle(
+        folder, manifest, graph=graph, weights=_weights(models), scales=scales, held_out=keys,
+        card=write_card(manifest, metrics),
+    )  # fmt: skip
+    write_report(folder / "report", metrics=metrics, predictions=predictions, history=history, title="Probewatch: trained detector")
+    shutil.rmtree(partial, ignore_errors=True)
+    return bundle, metrics
+
+
+def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str, Any]:
+    """Score labelled sessions with a bundle and write ``folder/report``; returns the metrics.
+
+    On the bundle's own training log only the test sessions count, known by the log's hash.
+
+    Raises:
+        DataError: no labelled session.
+    """
+    sequences = compute(data.sessions, bundle.features, bundle.scales)
+    config = Config().with_changes(bundle.manifest["config"])
+    notes, counted = [], data.label >= 0
+    if data.sha256 == bundle.manifest["data"]["sha256"]:
+        keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
+        counted &= np.array([key in bundle.held_out for key in keys]) | data.allowed
+        notes.append("This is the log that the detector was trained on: only the sessions of its test split count.")
+    tested = np.flatnonzero(counted)
+    if not len(tested):
+        raise DataError("the log has no labelled session to evaluate on; give --labels.")
+    metrics, predictions = _evaluate(data, sequences, bundle.graph, bundle.threshold, config, tested)
+    predictions["split"] = np.where(counted, "test", "left out").astype(object)
+    metrics |= {"notes": notes, "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
+    write_report(
+        folder / "report", metrics=metrics, predictions=predictions, history=None, title="Probewatch: evaluation"
+    )
+    return metrics
+
+
+def _device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device is cuda, but torch finds no CUDA device here; use --device cpu.")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _budget(config: Config, benign: int) -> float:
+    """The budget of false alarms; the usual one is widened to what the benign sample supports."""
+    if config.max_fpr or config.threshold:
+        return config.max_fpr or USUAL_FPR
+    return max(USUAL_FPR, 3.0 / max(benign, 4))
+
+
+def _refuse_gaps(sequences: Ragged, config: Config) -> None:
+    missing = np.isnan(sequences.values).any(axis=0)
+    if missing.any():
+        names = [name for name, gone in zip(config.features, missing, strict=True) if gone]
+        raise DataError(
+            f"some queries lack what the features {names} are made of, and this preset knows no gaps;"
+            " use --preset default, or --features that the log has."
+        )
+
+
+def _partial(folder: Path, data: Labelled, config: Config, resume: bool) -> Path:
+    """The folder of the checkpoints; emptied unless it is this very run's and is to be resumed."""
+    partial = folder / ".partial"
+    label = hashlib.sha256(data.label.tobytes() + data.allowed.tobytes()).hexdigest()
+    run = json.dumps({"data": data.sha256, "labels": label, "config": config.to_json()})
+    told = partial / "run.json"
+    if not (resume and told.is_file() and told.read_text("utf-8") == run):
+        shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        told.write_text(run, "utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder}: the bundle cannot be written there: {error.strerror}.") from error
+    return partial
+
+
+def _fit_folds(
+    inputs: Ragged,
+    label: NDArray[np.int8],
+    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    config: Config,
+    device: torch.device,
+    partial: Path,
+    told: Told | None,
+) -> list[Fitted]:
+    fitted = []
+    for number, (train, valid) in enumerate(folds):
+
+        def progress(epoch: Epoch, epochs: int, number: int = number) -> None:
+            if told:
+                told(f"network {number + 1} of {len(folds)}", number * epochs, epoch, epochs * len(folds))
+
+        fitted.append(
+            fit(
+                inputs.take(train), label[train], inputs.take(valid), label[valid],
+                replace(config, seed=(config.seed * len(folds) + number) % 2**32),
+                device=device, progress=progress, checkpoint=partial / f"network-{number}.safetensors",
+            )
+        )  # fmt: skip
+    return fitted
+
+
+def _out_of_fold(
+    fitted: list[Fitted],
+    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    scaler: Scaler,
+    sequences: Ragged,
+    config: Config,
+) -> NDArray[np.float64]:
+    """(S,) score in log-odds of each session by the network that did not learn from it; NaN elsewhere."""
+    held = np.full(len(sequences), np.nan)
+    for one, (_, valid) in zip(fitted, folds, strict=True):
+        network = Network(build_graph([one.model], scaler, config.features), list(config.features))
+        part = sequences.take(valid)
+        held[valid] = _Scored(network.run(part)[0], part.offsets).peak_or_last(config.decision)
+    return held
+
+
+def _calibrate(held: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, float]:
+    """Slope and intercept that make held-out scores probabilities (Platt 1999)."""
+    known = ~np.isnan(held)
+    fitted = LogisticRegression(C=1e6).fit(held[known, None], label[known])
+    slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    return (slope, intercept) if slope > 0 else (1.0, 0.0)
+
+
+def _evaluate(
+    data: Labelled,
+    sequences: Ragged,
+    graph: bytes,
+    threshold: float,
+    config: Config,
+    tested: NDArray[np.int64],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics over the ``tested`` sessions, and predictions on all of them."""
+    logits, _ = Network(graph, list(config.features)).run(sequences)
+    score, last, first = summarise(logits, sequences.offsets, threshold, config.decision)
+    metrics = evaluate(
+        data.label[tested], score[tested], threshold=threshold, client=data.sessions.client[tested],
+        family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested], seed=config.seed,
+    )  # fmt: skip
+    predictions = {
+        "session": data.sessions.session,
+        "client": data.sessions.client,
+        "label": data.label,
+        "score": score,
+        "split": np.full(len(score), "test", object),
+        "last_score": last,
+        "first_alert": first,
+        "model": data.sessions.model,
+        "family": data.family,
+        "allowed": data.allowed,
+    }
+    return metrics, predictions
+
+
+def _rivals(
+    data: Labelled,
+    sequences: Ragged,
+    split: Split,
+    seen: NDArray[np.int64],
+    budget: float,
+    predictions: dict[str, Any],
+    tested: NDArray[np.int64],
+    config: Config,
+) -> dict[str, Any]:
+    """The same figures for each rival, which learns from the same sessions as the detector.
+
+    Its threshold keeps the same budget on validation sessions, by a rival that learned without them; the
+    rules, which learn nothing, have training sessions to choose it on too.
+    """
+    final = score_rivals(data.sessions, sequences, data.label, seen, seed=config.seed)
+    held = score_rivals(data.sessions, sequences, data.label, split.train, seed=config.seed) if config.folds > 1 else final
+    found = {}
+    for name, score in final.items():
+        rule = name in RULES
+        chosen = np.concatenate([split.train, split.valid]) if rule else split.valid
+        benign = (score if rule else held[name])[chosen][data.label[chosen] == 0]
+        found[name] = evaluate(
+            data.label[tested], score[tested], client=data.sessions.client[tested], family=data.family[tested],
+            threshold=pick_threshold(benign, max(budget, 3.0 / max(len(benign), 4))),
+            allowed=data.allowed[tested], intervals=False, seed=config.seed, probabilities=not rule,
+        )  # fmt: skip
+        predictions[f"{RIVAL_PREFIX}{name}"] = score
+    return found
+
+
+def _mean_history(histories: list[list[Epoch]]) -> list[Epoch]:
+    """The losses meaned over the networks that were still training."""
+    mean = []
+    for epoch in range(max(map(len, histories))):
+        running = [history[epoch] for history in histories if epoch < len(history)]
+        mean.append({name: float(np.mean([one[name] for one in running])) for name in running[0]})
+    return mean
+
+
+def _describe(data: Labelled, split: Split) -> dict[str, Any]:
+    known = data.label >= 0
+    return {
+        "sha256": data.sha256,
+        "sessions": len(data.sessions),
+        "events": len(data.sessions.time_s),
+        "models": sorted(set(data.sessions.model.tolist())),
+        "train": len(split.train),
+        "valid": len(split.valid),
+        "test": len(split.test),
+        "allowed": int(data.allowed.sum()),
+        "attack_share": float(np.mean(data.label[known] == 1)),
+    }
+
+
+def _weights(models: list[LSTMClassifier]) -> bytes:
+    tensors: Mapping[str, torch.Tensor] = {
+        f"{number}/{name}": tensor.contiguous()
+        for number, model in enumerate(models)
+        for name, tensor in model.state_dict().items()
+    }
+    return save(dict(tensors))
+

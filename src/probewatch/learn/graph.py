@@ -1,0 +1,173 @@
+"""Trained networks and their scaler -> one ONNX graph, built node by node.
+
+The torch exporter fails on packed LSTMs (pytorch/pytorch#49936), and the graph is small: scaling and
+masks, the stacked LSTMs of each member, a linear layer over every step, the members' mean, an affine
+calibration. Weights come in torch's gate order (i, f, g, o) and leave in ONNX's (i, o, f, g).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from probewatch.learn.dataset import Scaler
+from probewatch.learn.model import LSTMClassifier
+
+OPSET = 17
+IR = 8
+
+
+class _Builder:
+    """Collects nodes and constants; each call adds one node and gives the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, count: int = 1, **attributes: Any) -> str:
+        name = output or f"n{len(self.nodes)}"
+        outputs = [name] + [f"{name}_{index}" for index in range(1, count)]
+        self.nodes.append(helper.make_node(operator, list(inputs), outputs, **attributes))
+        return name
+
+
+def build_graph(
+    models: Sequence[LSTMClassifier], scaler: Scaler, features: Sequence[str], calibration: tuple[float, float] = (1.0, 0.0)
+) -> bytes:
+    """The graph ``events (B, T, F), lengths (B,), state (B, K) -> logits (B, T), state (B, K)``.
+
+    Args:
+        models: members of the same shape, whose logits are averaged.
+        scaler: of the features; NaN marks a missing one.
+        features: F names, kept in the graph so that another order is refused.
+        calibration: slope and intercept applied to the averaged logit.
+
+    Returns:
+        the serialised graph. A bidirectional model has no score before the end, so all T logits of a
+        sequence are its last, and K is 0.
+    """
+    build = _Builder()
+    bidirectional = models[0].bidirectional
+    steps_first = _scaled_input(build, scaler)  # (T, B, F + G)
+    logits, states, start = [], [], 0
+    for model in models:
+        logit, final, start = _member(build, model, steps_first, start)
+        logits.append(logit)
+        states += final
+    mean = logits[0] if len(logits) == 1 else build.add("Mean", *logits)  # (T, B, 1)
+    slope, intercept = calibration
+    calibrated = build.add("Add", build.add("Mul", mean, build.constant(slope)), build.constant(intercept))
+    flat = build.add("Squeeze", calibrated, build.constant([2], np.int64))
+    build.add("Transpose", flat, perm=[1, 0], output="logits")
+    if bidirectional:
+        build.add("Identity", "state", output="new_state")
+    else:
+        build.add("Concat", *states, axis=1, output="new_state")
+    width = 0 if bidirectional else start
+    kind = TensorProto.FLOAT
+    graph = helper.make_graph(
+        build.nodes,
+        "probewatch",
+        [
+            helper.make_tensor_value_info("events", kind, ["B", "T", len(features)]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
+            helper.make_tensor_value_info("state", kind, ["B", width]),
+        ],
+        [
+            helper.make_tensor_value_info("logits", kind, ["B", "T"]),
+            helper.make_tensor_value_info("new_state", kind, ["B", width]),
+        ],
+        build.constants,
+    )
+    model_proto = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="probewatch"
+    )
+    helper.set_model_props(model_proto, {"features": json.dumps(list(features)), "state": str(width)})
+    onnx.checker.check_model(model_proto, full_check=True)
+    return model_proto.SerializeToString(deterministic=True)
+
+
+def _scaled_input(build: _Builder, scaler: Scaler) -> str:
+    """The same numbers as ``Scaler.transform``, steps first."""
+    missing = build.add("IsNaN", "events")
+    # the mean in float32 first would lose digits that the network learned with, so scale in float64
+    wide = build.add("Cast", "events", to=TensorProto.DOUBLE)
+    centred = build.add("Sub", wide, build.constant(scaler.mean, np.float64))
+    scaled = build.add("Div", centred, build.constant(scaler.deviation, np.float64))
+    narrow = build.add("Cast", scaled, to=TensorProto.FLOAT)
+    filled = build.add("Where", missing, build.constant(0.0), narrow)
+    if scaler.limit > 0:
+        filled = build.add("Clip", filled, build.constant(-scaler.limit), build.constant(scaler.limit))
+    if scaler.flags.shape[1]:
+        marks = build.add("Cast", missing, to=TensorProto.FLOAT)
+        filled = build.add("Concat", filled, build.add("MatMul", marks, build.constant(scaler.flags)), axis=2)
+    return build.add("Transpose", filled, perm=[1, 0, 2])
+
+
+def _member(build: _Builder, model: LSTMClassifier, steps: str, start: int) -> tuple[str, list[str], int]:
+    """One network: its logits (T, B, 1), its final states (each (B, H)), and where the next state begins."""
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    hidden, layers = model.lstm.hidden_size, model.lstm.num_layers
+    directions = 2 if model.bidirectional else 1
+    finals: list[str] = []
+    name = ""
+    for layer in range(layers):
+        suffixes = [f"l{layer}", f"l{layer}_reverse"][:directions]
+        initial = ["", ""]
+        if directions == 1:
+            initial = [_slice(build, start + at * hidden, hidden) for at in range(2)]
+            start += 2 * hidden
+        name = build.add(
+            "LSTM",
+            steps,
+            build.constant([_gates(weights[f"lstm.weight_ih_{suffix}"], hidden) for suffix in suffixes]),
+            build.constant([_gates(weights[f"lstm.weight_hh_{suffix}"], hidden) for suffix in suffixes]),
+            build.constant(
+                [
+                    np.concatenate([_gates(weights[f"lstm.bias_{kind}_{suffix}"], hidden) for kind in ("ih", "hh")])
+                    for suffix in suffixes
+                ]
+            ),
+            "lengths",
+            *initial,
+            count=3,
+            hidden_size=hidden,
+            direction="bidirectional" if directions == 2 else "forward",
+        )  # (T, directions, B, H), then final h and c, each (directions, B, H)
+        if directions == 1:
+            finals += [build.add("Squeeze", f"{name}_{at}", build.constant([0], np.int64)) for at in (1, 2)]
+        ordered = build.add("Transpose", name, perm=[0, 2, 1, 3])  # (T, B, directions, H)
+        steps = build.add("Reshape", ordered, build.constant([0, 0, directions * hidden], np.int64))
+    if directions == 2:
+        last = build.add("Transpose", f"{name}_1", perm=[1, 0, 2])  # (B, 2, H)
+        flat = build.add("Reshape", last, build.constant([0, 2 * hidden], np.int64))
+        axis = build.add("Shape", steps, start=0, end=1)  # (1,) T
+        wide = build.add("Unsqueeze", flat, build.constant([0], np.int64))  # (1, B, 2 H)
+        rest = build.constant([1, 1], np.int64)
+        steps = build.add("Expand", wide, build.add("Concat", axis, rest, axis=0))
+    product = build.add("MatMul", steps, build.constant(weights["linear.weight"].T))
+    return build.add("Add", product, build.constant(weights["linear.bias"])), finals, start
+
+
+def _slice(build: _Builder, start: int, width: int) -> str:
+    """(1, B, width) columns of the state."""
+    ends = [build.constant([place], np.int64) for place in (start, start + width)]
+    columns = build.add("Slice", "state", *ends, build.constant([1], np.int64))
+    return build.add("Unsqueeze", columns, build.constant([0], np.int64))
+
+
+def _gates(array: NDArray[np.float32], hidden: int) -> NDArray[np.float32]:
+    """Torch's i, f, g, o along the first axis as ONNX's i, o, f, g."""
+    order = np.concatenate([np.arange(gate * hidden, (gate + 1) * hidden) for gate in (0, 3, 1, 2)])
+    return array[order]

@@ -1,0 +1,161 @@
+"""Verdicts: what the detector says of every session, as columns, and the files they are written to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probewatch.data.cells import guard_cell
+from probewatch.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the detector says of S sessions.
+
+    Attributes:
+        session, client, model: (S,) str objects.
+        events: (S,) int64 queries in the session.
+        score: (S,) float64 from 0 to 1, high = attack: the peak so far, or the last where the bundle
+            decides by its last.
+        last_score: (S,) float64 after the last query.
+        alert: (S,) bool, the score reached the threshold, and the client is not on the allow-list.
+        first_alert: (S,) int64 number of the query, from 1, at which it did; 0 without an alert.
+        allowed: (S,) bool, the client is on the allow-list.
+        why: (S,) str objects, what moved the score most; empty without an alert.
+    """
+
+    session: NDArray[np.object_]
+    client: NDArray[np.object_]
+    model: NDArray[np.object_]
+    events: NDArray[np.int64]
+    score: NDArray[np.float64]
+    last_score: NDArray[np.float64]
+    alert: NDArray[np.bool_]
+    first_alert: NDArray[np.int64]
+    allowed: NDArray[np.bool_]
+    why: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    def at(self, which: slice | NDArray[Any]) -> Verdicts:
+        """Some of the verdicts."""
+        return Verdicts(**{name: column[which] for name, column in self.columns().items()})
+
+    @classmethod
+    def concat(cls, parts: list[Verdicts]) -> Verdicts:
+        """All of at least one ``parts`` as one."""
+        return cls(**{name: np.concatenate([part.columns()[name] for part in parts]) for name in COLUMNS})
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Name to column."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dictionary a session, ready for JSON; ``first_alert`` is None without an alert."""
+        columns = {name: column.tolist() for name, column in self.columns().items()}
+        columns["first_alert"] = [number or None for number in columns["first_alert"]]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+COLUMNS = tuple(field.name for field in fields(Verdicts))
+_SCHEMA = pa.schema(
+    [
+        ("session", pa.string()),
+        ("client", pa.string()),
+        ("model", pa.string()),
+        ("events", pa.int64()),
+        ("score", pa.float64()),
+        ("last_score", pa.float64()),
+        ("alert", pa.bool_()),
+        ("first_alert", pa.int64()),
+        ("allowed", pa.bool_()),
+        ("why", pa.string()),
+    ]
+)
+
+
+class VerdictFile:
+    """A file that verdicts are written to part by part; it appears when all is written, or not at all.
+
+    Args:
+        path: ends in ``.jsonl``, ``.csv`` or ``.parquet``.
+
+    Raises:
+        ConfigError: another ending, or it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        kinds: dict[str, Callable[[Path], Any]] = {".jsonl": _Lines, ".csv": _csv, ".parquet": _parquet}
+        if path.suffix not in kinds:
+            raise ConfigError(f"{path}: its ending is {path.suffix!r}, expected one of {', '.join(kinds)}.")
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._guard = guard_cell if path.suffix == ".csv" else str
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = kinds[path.suffix](self._partial)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error}); choose another --out.") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, verdicts: Verdicts) -> None:
+        """Add some verdicts."""
+        columns = verdicts.columns()
+        arrays = [pa.array(columns[name], _SCHEMA.field(name).type) for name in COLUMNS]
+        first = COLUMNS.index("first_alert")
+        arrays[first] = pa.array(columns["first_alert"], pa.int64(), mask=columns["first_alert"] == 0)
+        for at, name in enumerate(COLUMNS):
+            if _SCHEMA.field(name).type == pa.string():  # a log can hold half a surrogate pair
+                texts = [text.encode("utf-8", "backslashreplace").decode() for text in columns[name]]
+                arrays[at] = pa.array([self._guard(text) for text in texts], pa.string())
+        try:
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
+        except OSError as error:
+            raise ConfigError(f"{self._path}: cannot be written ({error}); choose another --out.") from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._writer.close()
+            if kind is None:
+                self._partial.replace(self._path)
+        except OSError as failed:
+            raise ConfigError(f"{self._path}: cannot be written ({failed}); choose another --out.") from failed
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+class _Lines:
+    """JSON lines, written the way Arrow's writers are."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write_table(self, table: pa.Table) -> None:
+        self._file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _csv(path: Path) -> pa_csv.CSVWriter:
+    return pa_csv.CSVWriter(path, _SCHEMA, write_options=pa_csv.WriteOptions(quoting_style="needed"))
+
+
+def _parquet(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, _SCHEMA, compression="zstd")

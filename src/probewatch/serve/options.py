@@ -1,0 +1,32 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Logs = Annotated[
+    list[str],
+    typer.Argument(metavar="LOG…", help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz."),
+]
+Map = Annotated[
+    Path | None, typer.Option("--map", metavar="TOML", help="Where the log keeps client, session, time, model, …")
+]
+Gap = Annotated[
+    float, typer.Option("--gap", metavar="SECONDS", min=0.0, help="A longer pause starts a new session, where the log names none.")
+]
+Rejects = Annotated[
+    Path | None, typer.Option("--rejects", metavar="FILE", help="Write every rejected line's place and reason here.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors (and --json).")]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="CSV", help="task_id or client, is_malicious; optionally family, target."),
+]
+AllowFile = Annotated[
+    Path | None,
+    typer.Option("--allow", metavar="FILE", help="Clients known to rescore training customers, one a line."),
+]
