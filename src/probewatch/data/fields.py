@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from probewatch.errors import MappingError
 
+SHOWN_FIELDS = 40
+DELIMITERS = ",;\t|"
 TEMPLATE = '[fields] client = "…", session = "…", time = "…", confidence = "…", inputs = "…"'
 
 
@@ -70,6 +72,35 @@ class FieldMap:
         """Every mapped path, those of the inputs last."""
         inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs or ()
         return [*self.named().values(), *inputs]
+
+    def fit(self, names: Sequence[str], *, strict: bool) -> FieldMap:
+        """This mapping for a log with the fields ``names``: patterns written out, absent fields left out.
+
+        Args:
+            names: dotted paths, or columns.
+            strict: refuse absent fields other than the label, which a log may lack.
+
+        Raises:
+            MappingError: the log lacks mapped fields (all are named), or what no log can lack.
+        """
+        known, absent = set(names), []
+        values: dict[str, Any] = {"query_event": self.query_event}
+        for name, path in self.named().items():
+            if _has(known, path):
+                values[name] = path
+            elif name != "label":
+                absent.append(path)
+        inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs or ()
+        found = [[n for n in names if n.startswith(p[:-1])] if p.endswith("*") else [p] for p in inputs]
+        absent += [p for p, matched in zip(inputs, found, strict=True) if not any(_has(known, n) for n in matched)]
+        one = isinstance(self.inputs, str) and not self.inputs.endswith("*")
+        if inputs and not set(inputs) & set(absent):
+            values["inputs"] = self.inputs if one else tuple(n for matched in found for n in matched)
+        unusable = not values.get("time") or not (values.get("client") or values.get("session"))
+        if unusable or (strict and absent):
+            lacking = ", ".join(repr(path) for path in absent)
+            raise MappingError(f"the log has no {lacking}; {suggest_fields(names)}.")
+        return FieldMap(**values)
 
     def find(self, event: Mapping[str, Any], name: str) -> Any:
         """The value that an event, a nested dict, has for one of our fields; None where it has none."""
@@ -158,8 +189,14 @@ RAW = FieldMap(
 """The article's raw event log (its part A19 in the specification)."""
 
 
-def suggest(lines: Iterable[str]) -> str:
-    """What to add to a mapping, for a log of which these are some lines."""
+def suggest_fields(names: Iterable[str]) -> str:
+    """What to add to a mapping, for a log with these fields."""
+    shown = list(names)[:SHOWN_FIELDS]
+    return f"give a field mapping with {TEMPLATE}" + (f" (this log has {', '.join(shown)})" if shown else "")
+
+
+def fields_of(lines: Iterable[str]) -> list[str]:
+    """The dotted paths in some JSON lines, in their order."""
     seen: dict[str, None] = {}
     for line in lines:
         try:
@@ -167,12 +204,24 @@ def suggest(lines: Iterable[str]) -> str:
         except (ValueError, RecursionError):
             continue
         seen.update(dict.fromkeys(_paths_of(event)))
-    names = f" (this log has {', '.join(list(seen)[:40])})" if seen else ""
-    return f"give a field mapping with {TEMPLATE}{names}"
+    return list(seen)
+
+
+def _has(names: set[str], path: str) -> bool:
+    return path in names or _plain(path) in names
+
+
+def _plain(path: str) -> str:
+    """The path without needless quotes, as :func:`fields_of` writes it."""
+    return ".".join(_quoted(key) for key in split_path(path))
+
+
+def _quoted(key: str) -> str:
+    return f'"{key}"' if "." in key or not key else key
 
 
 def _paths_of(event: Any, depth: int = 4) -> Iterator[str]:
     for key, value in event.items() if isinstance(event, dict) else []:
-        name = f'"{key}"' if "." in key or not key else key
+        name = _quoted(key)
         inner = list(_paths_of(value, depth - 1)) if depth else []
         yield from (f"{name}.{path}" for path in inner) if inner else [name]

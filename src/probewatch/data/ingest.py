@@ -1,29 +1,40 @@
-"""From files to the spool: which format a file has, and its reading, every line counted."""
+"""From files to the spool, every line counted."""
 
 from __future__ import annotations
 
 import bisect
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from probewatch.data import spool as codes
-from probewatch.data.article import looks_like_article, read_tasks
-from probewatch.data.fields import FieldMap, suggest
+from probewatch.data.article import read_tasks
+from probewatch.data.fields import RAW, FieldMap, fields_of, suggest_fields
+from probewatch.data.formats import Format, recognise
 from probewatch.data.jsonl import LineReader
-from probewatch.data.lines import Block, CutShort, read_blocks, read_bytes
-from probewatch.data.rejects import BAD_TASK, KINDS, UNREADABLE, Counts, RejectList, explain_length, explain_line
+from probewatch.data.lines import Block, CutShortError, read_blocks, read_bytes
+from probewatch.data.rejects import (
+    BAD_TASK,
+    KINDS,
+    UNREADABLE,
+    Counts,
+    RejectList,
+    explain_length,
+    explain_line,
+)
 from probewatch.data.spool import Spool
+from probewatch.data.tables import Rows, TableReader, column_paths, open_parquet, read_csv_blocks, read_parquet
 from probewatch.errors import LogError, MappingError
 
-HEAD_BYTES = 1 << 20
-SAMPLE_LINES = 20
+SAMPLE_LINES = 20  # of a block, and of a whole log ten times as many
 MOST_THREADS = 8
+UNMAPPED = {KINDS[codes.NO_CLIENT], KINDS[codes.NO_TIME]}
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -32,72 +43,140 @@ class Ingest:
     """Reads files into a spool, one after the other, and counts what becomes of their lines."""
 
     def __init__(
-        self, spool: Spool, fields: FieldMap, rejects: RejectList, progress: Callable[[int], None]
+        self, spool: Spool, fields: FieldMap | None, rejects: RejectList, progress: Callable[[int], None]
     ) -> None:
         self._spool = spool
-        self._fields = fields
+        self._strict = fields is not None
+        self._fields = fields or RAW
         self._rejects = rejects
         self._progress = progress
         self._read = 0
         self._files: list[tuple[int, str]] = []  # arrival before the first line, name
         self._arrival = 0
-        self._sample: list[str] = []
+        self._sample: list[str] = []  # JSON lines, to tell which fields a log has
 
     def read(self, path: Path) -> None:
         """Read one file.
 
         Raises:
-            LogError: it cannot be read, or holds nothing that the mapping fits.
+            LogError: it cannot be read, or is no log.
+            MappingError: it lacks mapped fields.
         """
         self._files.append((self._arrival, str(path)))
-        head = read_head(path)
-        if looks_like_article(head):
-            self._read_article(path)
-        else:
-            self._read_lines(path)
+        try:
+            match recognise(path, mapped=self._strict):
+                case Format.ARTICLE:
+                    self._read_article(path)
+                case Format.CSV:
+                    self._read_csv(path)
+                case Format.PARQUET:
+                    self._read_parquet(path)
+                case Format.LINES:
+                    self._read_lines(path)
+        except MappingError as error:
+            raise error if str(error).startswith(f"{path}: ") else MappingError(f"{path}: {error}") from error
 
     def finish(self) -> Counts:
-        """Settle what only the whole log can tell: usual vector lengths and duplicates.
+        """Settle what only the whole log can tell: usual vector lengths, duplicates and fields that never came.
 
         Raises:
             LogError: not one query was found.
+            MappingError: mapped fields are in none of the JSON lines.
         """
         for arrival, model, length, usual in self._spool.reject_unusual_lengths():
             reason = explain_length(model, length, usual)
             self._rejects.add(*self._locate(arrival), reason, KINDS[codes.BAD_LENGTH])
         if self._fields.request:
             self._spool.mark_duplicates()
-        events, skipped, duplicates = (self._spool.count(code) for code in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
+        events, skipped, duplicates = (self._spool.count(p) for p in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
         rejects = self._rejects.kinds.total()
         if not events:
             raise self._nothing_found(rejects, skipped)
+        absent = [path for path in self._never_seen() if self._strict and self._sample]
+        if absent:
+            names = ", ".join(repr(path) for path in absent)
+            raise MappingError(f"no line has {names}; {suggest_fields(fields_of(self._sample))}.")
         return Counts(self._read, events, duplicates, skipped, rejects)
 
     def _read_lines(self, path: Path) -> None:
-        reader = LineReader(self._spool, self._fields)
         base, line = self._arrival, 0
-        blocks = read_blocks(path, self._progress)
-        for block, rejects in in_order(lambda block: (block, reader.read(block, base=base)), blocks):
+        reader: LineReader | None = None
+
+        def prepared() -> Iterator[tuple[Block, LineReader]]:
+            nonlocal reader
+            for block in read_blocks(path, self._progress):
+                reader = reader or LineReader(self._spool, self._written_out(block))
+                yield block, reader
+
+        def read(work: tuple[Block, LineReader]) -> tuple[Block, list[tuple[int, int]]]:
+            block, reader = work
+            return block, reader.read(block, base=base)
+
+        for block, rejects in in_order(read, prepared()):
             line = block.first_line + len(block) - 1
             self._read += len(block) - int(block.blank.sum())
-            self._report(path, block, rejects)
+            found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
+            found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in rejects]
+            for index, kind, reason in sorted(found):
+                self._rejects.add(str(path), block.first_line + index, reason, kind)
+            if len(self._sample) < 10 * SAMPLE_LINES:
+                self._sample += _first_texts(block)
+            self._refuse_unmapped({kind for _, kind, _ in found}, len(rejects) == int(block.usable.sum()))
         self._arrival += line
 
-    def _report(self, path: Path, block: Block, rejects: list[tuple[int, int]]) -> None:
-        """Keep a block's rejects, in the order of its lines."""
-        found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
-        found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in rejects]
-        for index, kind, reason in sorted(found):
-            self._rejects.add(str(path), block.first_line + index, reason, kind)
-        if len(self._sample) < SAMPLE_LINES:
-            self._sample += [block.text(index) for index in np.flatnonzero(block.usable)[:SAMPLE_LINES].tolist()]
+    def _refuse_unmapped(self, kinds: set[str], all_rejected: bool) -> None:
+        """Stop at the first block already if not one of its events has the fields that each needs."""
+        if all_rejected and kinds and kinds <= UNMAPPED and not self._spool.count(codes.EVENT):
+            raise self._nothing_found(0, 0)
+
+    def _written_out(self, block: Block) -> FieldMap:
+        """The mapping with its patterns replaced by the fields that the first lines have."""
+        if any(path.endswith("*") for path in self._fields.paths()):
+            return self._fields.fit(fields_of(_first_texts(block)), strict=True)
+        return self._fields
+
+    def _read_csv(self, path: Path) -> None:
+        line = 0
+        reader: TableReader | None = None
+
+        def count(blocks: Iterable[Block]) -> Iterator[Block]:
+            nonlocal line
+            for block in blocks:
+                line = block.first_line + len(block) - 1
+                self._read += len(block) - int(block.blank.sum())
+                yield block
+
+        blocks = count(read_blocks(path, self._progress))
+        for mapped, rows in read_csv_blocks(blocks, lambda names: self._fields.fit(names, strict=self._strict)):
+            if reader is None:
+                self._read -= 1  # the header
+                reader = TableReader(self._spool, mapped, rows.table.schema)
+            self._keep_rows(path, reader, rows)
+        self._arrival += line
+
+    def _read_parquet(self, path: Path) -> None:
+        file = open_parquet(path)
+        schema = file.schema_arrow
+        mapped = self._fields.fit(column_paths(schema), strict=self._strict)
+        reader = TableReader(self._spool, mapped, schema)
+        total = 0
+        for rows in read_parquet(file, path, mapped):
+            self._read += len(rows.line)
+            total += len(rows.line)
+            self._keep_rows(path, reader, rows)
+        self._progress(path.stat().st_size)
+        self._arrival += total
+
+    def _keep_rows(self, path: Path, reader: TableReader, rows: Rows) -> None:
+        for line, kind, reason in reader.read(rows, base=self._arrival):
+            self._rejects.add(str(path), line, reason, kind)
 
     def _read_article(self, path: Path) -> None:
         try:
             content = b"".join(read_bytes(path, self._progress))
-        except CutShort as error:
-            raise LogError(f"{path}: {error}, expected the whole of the feature JSON; fetch the file anew.") from error
-        tables = []
+        except CutShortError as error:
+            raise LogError(f"{path}: {error}, expected the whole of the feature JSON; fetch it anew.") from error
+        tables: list[pa.Table] = []
         for task in read_tasks(path, content, arrival=self._arrival + 1):
             self._read += task.read
             self._arrival += task.read
@@ -110,12 +189,26 @@ class Ingest:
         before, name = self._files[bisect.bisect_left(self._files, (arrival, "")) - 1]
         return name, arrival - before
 
+    def _never_seen(self) -> list[str]:
+        """Mapped paths that are neither in the sample nor anywhere in the log."""
+        valued = self._spool.fields_with_values()
+        seen = set(fields_of(self._sample))
+        found = []
+        for name, path in self._fields.named().items():
+            if name not in valued and name != "label" and not _is_in(path, seen):
+                found.append(path)
+        one = self._fields.inputs if isinstance(self._fields.inputs, str) else None
+        if one and "inputs" not in valued and not one.endswith("*") and not _is_in(one, seen):
+            found.append(one)
+        return found
+
     def _nothing_found(self, rejects: int, skipped: int) -> LogError:
         names = ", ".join(name for _, name in self._files[:3]) + (", …" if len(self._files) > 3 else "")
         kinds = self._rejects.kinds
-        unmapped = [kind for kind in (KINDS[codes.NO_CLIENT], KINDS[codes.NO_TIME]) if kinds[kind]]
+        unmapped = [kind for kind in sorted(UNMAPPED) if kinds[kind]]
         if unmapped:
-            return MappingError(f"{names}: no line has a {' and a '.join(unmapped)}; {suggest(self._sample)}.")
+            what = " and ".join(unmapped)
+            return MappingError(f"{names}: the lines have {what}; {suggest_fields(fields_of(self._sample))}.")
         if rejects:
             first = self._rejects.kept[0]
             return LogError(f"{names}: all {rejects} lines were rejected, the first: {first}.")
@@ -124,17 +217,12 @@ class Ingest:
         return LogError(f"{names}: holds no lines, expected a log of queries; give another file.")
 
 
-def read_head(path: Path) -> bytes:
-    """The first bytes of a file's content."""
-    head = b""
-    try:
-        for piece in read_bytes(path, lambda size: None):
-            head += piece
-            if len(head) >= HEAD_BYTES:
-                break
-    except CutShort:
-        pass
-    return head
+def _first_texts(block: Block) -> list[str]:
+    return [block.text(index) for index in np.flatnonzero(block.usable)[:SAMPLE_LINES].tolist()]
+
+
+def _is_in(path: str, names: set[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}.") for name in names)
 
 
 def in_order(work: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,24 +11,19 @@ import pyarrow as pa
 
 from probewatch.data.fields import FieldMap, split_path
 from probewatch.data.lines import Block
-from probewatch.data.spool import Spool, find_rejects, insert_statement, misses_inputs, quote_name, quote_text
+from probewatch.data.spool import (
+    TEXTS,
+    Spool,
+    find_rejects,
+    insert_statement,
+    misses_inputs,
+    quote_name,
+    quote_text,
+)
 from probewatch.errors import MappingError
 
 LEAST_LINE_BYTES = 1 << 20  # DuckDB's buffers are a multiple of the longest line it is told of
 FILLER = b"0"  # valid JSON and no object: DuckDB gives it a row of nulls
-
-# our field to its column in what the spool checks
-TEXTS = {
-    "event_type": "event_type",
-    "client": "client",
-    "session": "session",
-    "model": "model",
-    "time": "time",
-    "confidence": "confidence",
-    "predicted_class": "predicted",
-    "label": "label",
-    "request": "request",
-}
 
 
 class LineReader:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probewatch.data.records import UNKNOWN
 from probewatch.errors import LabelError
 
+Names = Sequence[str] | NDArray[np.object_]
 VALUES = {"1": 1, "true": 1, "0": 0, "false": 0}
 DELIMITERS = ",;\t|"
 SHOWN_MISTAKES = 20
@@ -58,7 +59,7 @@ class Labels:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def match(self, sessions: Sequence[str] | NDArray[np.object_], clients: Sequence[str] | NDArray[np.object_]) -> Matched:
+    def match(self, sessions: Names, clients: Names) -> Matched:
         """The labels of these sessions ((S,) ids and (S,) clients).
 
         A session's own label comes before its client's. Where the file names session and client, the
@@ -79,7 +80,8 @@ class Labels:
         without = [str(session) for session, label in zip(sessions, found, strict=True) if label is None]
         warnings = []
         if unused:
-            warnings.append(f"{self.path}: {len(unused)} of {len(self.rows)} labels name no session of the log, as {unused[0]!r}.")
+            of_all = f"{len(unused)} of {len(self.rows)} labels"
+            warnings.append(f"{self.path}: {of_all} name no session of the log, as {unused[0]!r}.")
         if without:
             warnings.append(f"{self.path}: {len(without)} of {len(found)} sessions have no label, as {without[0]!r}.")
         return Matched(

@@ -23,7 +23,7 @@ NEWLINE, SPACE = 10, 32
 TOO_LONG = f"the line has more than {LINE_LIMIT_BYTES >> 20} MiB, expected one query; drop it"
 
 
-class CutShort(Exception):
+class CutShortError(Exception):
     """A compressed file ends, or breaks, before its end; what came before it was already given out."""
 
 
@@ -89,7 +89,7 @@ def read_bytes(path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
 
     Raises:
         LogError: the file cannot be opened.
-        CutShort: a gzip stream ends early or is damaged, after all that could be unpacked.
+        CutShortError: a gzip stream ends early or is damaged, after all that could be unpacked.
     """
     try:
         with path.open("rb") as file:
@@ -117,14 +117,14 @@ def _unpack(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
             try:
                 yield stream.decompress(piece, READ_BYTES)
             except zlib.error as error:
-                raise CutShort(f"the gzip stream is damaged ({error})") from error
+                raise CutShortError(f"the gzip stream is damaged ({error})") from error
             piece = stream.unconsumed_tail
             if stream.eof:
                 piece, stream, fresh = stream.unused_data, zlib.decompressobj(31), True
     while not fresh and not stream.eof and (rest := stream.decompress(b"", READ_BYTES)):
         yield rest
     if not fresh and not stream.eof:
-        raise CutShort("the gzip stream is cut short")
+        raise CutShortError("the gzip stream is cut short")
 
 
 def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
@@ -135,12 +135,19 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
     """
     line = 1
     try:
-        for content in _cut_at_newlines(read_bytes(path, progress), block_bytes):
+        for content in _cut_at_newlines(_without_mark(read_bytes(path, progress)), block_bytes):
             block = make_block(content, line) if content is not None else _reject_block(line, TOO_LONG)
             yield block
             line += len(block)
-    except CutShort as cut:
+    except CutShortError as cut:
         yield _reject_block(line, f"{cut}; everything before this line was read, fetch the file anew")
+
+
+def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece.removeprefix(codecs.BOM_UTF8)
+        break
+    yield from pieces
 
 
 def _cut_at_newlines(pieces: Iterator[bytes], block_bytes: int) -> Iterator[bytes | None]:
@@ -167,7 +174,7 @@ def _cut_at_newlines(pieces: Iterator[bytes], block_bytes: int) -> Iterator[byte
                     yield whole + newline
                 dropping = len(rest) > LINE_LIMIT_BYTES
                 pending, size = ([], 0) if dropping else ([rest], len(rest))
-    except CutShort:
+    except CutShortError:
         whole, newline, _ = b"".join(pending).rpartition(b"\n")
         if newline:
             yield whole + newline

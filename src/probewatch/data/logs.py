@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from probewatch.data.fields import RAW, FieldMap
+from probewatch.data.fields import FieldMap
 from probewatch.data.ingest import Ingest
 from probewatch.data.records import Sessions
 from probewatch.data.rejects import Counts, Reject, RejectList
@@ -71,7 +71,8 @@ class Log:
     def summary(self) -> dict[str, Any]:
         """What the log holds, ready for JSON: counts, sessions, clients, models, time span, reasons of rejects."""
         good = f"FROM spool WHERE problem = {EVENT}"
-        models = self._spool.rows(f"SELECT model, count(*), coalesce(max(width), 0) {good} GROUP BY model ORDER BY model")
+        columns = "model, count(*), coalesce(max(width), 0)"
+        models = self._spool.rows(f"SELECT {columns} {good} GROUP BY model ORDER BY model")
         first, last, clients = self._spool.rows(f"SELECT min(time_s), max(time_s), count(DISTINCT client) {good}")[0]
         return {
             **asdict(self.counts),
@@ -141,7 +142,7 @@ def read_logs(
     spool = Spool(MEMORY_BYTES)
     try:
         with RejectList(Path(rejects) if rejects else None) as kept:
-            ingest = Ingest(spool, fields or RAW, kept, advance)
+            ingest = Ingest(spool, fields, kept, advance)
             for path in found:
                 ingest.read(path)
             spool.filled()
@@ -161,7 +162,8 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     mistakes = [] if paths else ["no log was given"]
     for path in paths:
-        matched = [Path(path)] if Path(path).exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        names = [str(path)] if Path(path).exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
+        matched = [Path(name) for name in sorted(names)]
         files = [match for match in matched if not match.is_dir()]
         if not files:
             mistakes.append(f"{path} is {'a folder' if matched else 'not there'}")

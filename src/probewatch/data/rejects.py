@@ -130,7 +130,8 @@ def explain_line(problem: int, text: str, fields: FieldMap) -> tuple[str, str]:
 def explain_length(model: str, length: int, usual: int) -> str:
     """Why an input vector of an unusual length was rejected."""
     of_model = f" of model '{model}'" if model else ""
-    return f"field 'inputs' has {length} values, expected the {usual} that queries{of_model} usually have; drop the line"
+    usually = f"expected the {usual} that queries{of_model} usually have"
+    return f"field 'inputs' has {length} values, {usually}; drop the line"
 
 
 def _shorten(value: Any) -> str:

@@ -15,17 +15,30 @@ EVENT, SKIPPED, DUPLICATE = 0, 1, 2
 NO_CLIENT, BAD_CLIENT, NO_TIME, BAD_TIME, BAD_CONFIDENCE, BAD_INPUTS, BAD_LABEL, BAD_LENGTH = range(3, 11)
 
 COLUMNS = """arrival BIGINT, problem UTINYINT, client VARCHAR, session VARCHAR, model VARCHAR,
-    time_s DOUBLE, confidence DOUBLE, predicted BIGINT, inputs DOUBLE[], width INTEGER, request VARCHAR, label TINYINT"""
+    time_s DOUBLE, confidence DOUBLE, predicted BIGINT, inputs DOUBLE[], width INTEGER,
+    request VARCHAR, label TINYINT"""
 
-# A number's unit shows in its size: seconds up to the year 5138, then milli-, micro- and nanoseconds.
+# our field to its column in what the spool checks
+TEXTS = {
+    "event_type": "event_type",
+    "client": "client",
+    "session": "session",
+    "model": "model",
+    "time": "time",
+    "confidence": "confidence",
+    "predicted_class": "predicted",
+    "label": "label",
+    "request": "request",
+}
+
+# A number's unit shows in its size: seconds below 1e11 (the year 5138), then milli-, micro- and nanoseconds.
 # The offset of a text is honoured by TIMESTAMPTZ only; TIMESTAMP drops it silently.
 TYPED = """SELECT *,
     coalesce(
         epoch_us(TRY_CAST("time" AS TIMESTAMPTZ)) / 1e6,
-        CASE WHEN TRY_CAST("time" AS DOUBLE) < 1e11 THEN TRY_CAST("time" AS DOUBLE)
-             WHEN TRY_CAST("time" AS DOUBLE) < 1e14 THEN TRY_CAST("time" AS DOUBLE) / 1e3
-             WHEN TRY_CAST("time" AS DOUBLE) < 1e17 THEN TRY_CAST("time" AS DOUBLE) / 1e6
-             ELSE TRY_CAST("time" AS DOUBLE) / 1e9 END) AS time_s,
+        TRY_CAST("time" AS DOUBLE)
+            / pow(1e3, least(greatest(floor((log10(greatest(TRY_CAST("time" AS DOUBLE), 1)) - 8) / 3), 0), 3))
+    ) AS time_s,
     TRY_CAST(confidence AS DOUBLE) AS probability,
     TRY_CAST(predicted AS BIGINT) AS class_number,
     len(inputs) AS width,
@@ -126,7 +139,10 @@ class Spool:
 
     def insert_given(self, tables: Sequence[pa.Table]) -> None:
         """Keep queries whose columns are ready made; feature columns are named ``given_NAME``."""
-        table = pa.concat_tables([table for table in tables if table.num_rows])
+        kept = [table for table in tables if table.num_rows]
+        if not kept:
+            return
+        table = pa.concat_tables(kept)
         for name in table.column_names:
             if name.startswith("given_") and name[6:] not in self.given:
                 self.connection.execute(f"ALTER TABLE spool ADD COLUMN {quote_name(name)} DOUBLE")
@@ -136,6 +152,17 @@ class Spool:
     def count(self, problem: int) -> int:
         """Number of rows that became this."""
         return int(self.rows("SELECT count(*) FROM spool WHERE problem = ?", problem)[0][0])
+
+    def fields_with_values(self) -> set[str]:
+        """Names of our fields that have a value in some query; client and session if they ever differ."""
+        client, model, confidence, predicted, inputs, request, label = self.rows(
+            "SELECT count(nullif(client, session)), count(nullif(model, '')), count(confidence),"
+            " count(nullif(predicted, -1)), count(width), count(request), count(label)"
+            f" FROM spool WHERE problem = {EVENT}"
+        )[0]
+        counts = {"client": client, "session": client, "model": model, "confidence": confidence}
+        counts |= {"predicted_class": predicted, "inputs": inputs, "request": request, "label": label}
+        return {"time"} | {name for name, count in counts.items() if count}
 
     def reject_unusual_lengths(self) -> list[tuple[int, str, int, int]]:
         """Reject input vectors that have not the model's usual length: the most frequent, the longer of two equals.

@@ -1,0 +1,249 @@
+"""CSV and Parquet: batches of rows to checked rows of the spool."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probewatch.data.fields import DELIMITERS, FieldMap, split_path
+from probewatch.data.lines import Block
+from probewatch.data.rejects import KINDS, explain
+from probewatch.data.spool import TEXTS, Spool, find_rejects, insert_statement, quote_name
+from probewatch.errors import LogError
+
+ROWS_A_BATCH = 65_536
+NOT_A_ROW = "not a row of the table"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table.
+
+    Attributes:
+        line: (R,) int64, their line in the CSV, or their number in the Parquet file, from 1.
+        table: (R rows) their columns.
+        rejected: line and reason of what is no row.
+    """
+
+    line: NDArray[np.int64]
+    table: pa.Table
+    rejected: list[tuple[int, str]]
+
+
+class TableReader:
+    """Reads rows with the columns of ``schema`` into a spool; may be called from several threads at once."""
+
+    def __init__(self, spool: Spool, fields: FieldMap, schema: pa.Schema) -> None:
+        self._spool = spool
+        self._fields = fields
+        self._raw = _raw_query(fields, schema)
+
+    def read(self, rows: Rows, *, base: int) -> list[tuple[int, str, str]]:
+        """Check and keep rows; line ``n`` arrives at ``base + n``.
+
+        Returns:
+            line, kind and reason of the rejects.
+        """
+        found = [(line, NOT_A_ROW, reason) for line, reason in rows.rejected]
+        if not len(rows.line):
+            return found
+        with self._spool.cursor() as cursor:
+            cursor.register("source", rows.table.append_column("line", pa.array(rows.line)))
+            cursor.execute(insert_statement(self._raw, base=base, query_event=self._fields.query_event)).fetchall()
+            rejects = find_rejects(cursor, base + int(rows.line[0]), base + int(rows.line[-1]))
+        for arrival, problem in rejects:
+            row = int(np.searchsorted(rows.line, arrival - base))
+            reason = explain(problem, partial(self._value, rows.table, row))
+            found.append((arrival - base, KINDS[problem], reason))
+        return sorted(found)
+
+    def _value(self, table: pa.Table, row: int, name: str) -> Any:
+        path = getattr(self._fields, name)
+        values = [_column(table, one)[row].as_py() for one in ((path,) if isinstance(path, str) else path)]
+        return values[0] if isinstance(path, str) else [str(value) for value in values]
+
+
+def read_csv_blocks(
+    blocks: Iterator[Block], fields: Callable[[list[str]], FieldMap]
+) -> Iterator[tuple[FieldMap, Rows]]:
+    """The rows of a CSV file and the mapping that ``fields`` makes of its header; a quoted value ends on its line."""
+    names: list[str] = []
+    delimiter = ","
+    mapped: FieldMap | None = None
+    for block in blocks:
+        usable = np.flatnonzero(block.usable)
+        rejected = [(block.first_line + index, reason) for index, reason in block.rejected]
+        if mapped is None and len(usable):
+            header = block.text(int(usable[0])).lstrip("\ufeff")
+            delimiter = max(DELIMITERS, key=header.count)
+            names = next(csv.reader([header], delimiter=delimiter), [])
+            mapped = fields(names)
+            usable = usable[1:]
+        if mapped is not None:
+            yield mapped, _parse_csv(block, usable, names, delimiter, rejected)
+
+
+def _parse_csv(
+    block: Block, usable: NDArray[np.int64], names: list[str], delimiter: str, rejected: list[tuple[int, str]]
+) -> Rows:
+    lines = block.first_line + usable
+    starts = block.starts
+    content = b"".join(bytes(block.content[starts[index] : block.ends[index]]) for index in usable)
+    wrong: list[tuple[int, int]] = []
+
+    def note(row: Any) -> str:
+        wrong.append((row.number - 1, row.actual_columns))
+        return "skip"
+
+    try:
+        table = pc.read_csv(
+            pa.BufferReader(content),
+            read_options=pc.ReadOptions(column_names=names, use_threads=False, block_size=max(len(content), 1) + 1),
+            parse_options=pc.ParseOptions(delimiter=delimiter, invalid_row_handler=note, ignore_empty_lines=False),
+            convert_options=pc.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+    except pa.ArrowException:
+        table = None
+    if table is None or len(table) + len(wrong) != len(lines):  # an open quote has swallowed a line end
+        return _parse_csv_slowly(block, usable, names, delimiter, rejected)
+    kept = np.ones(len(lines), bool)
+    kept[[row for row, _ in wrong]] = False
+    rejected += [(int(lines[row]), _wrong_width(found, len(names))) for row, found in wrong]
+    return Rows(lines[kept], table, rejected)
+
+
+def _parse_csv_slowly(
+    block: Block, usable: NDArray[np.int64], names: list[str], delimiter: str, rejected: list[tuple[int, str]]
+) -> Rows:
+    kept, rows = [], []
+    for index in usable.tolist():
+        try:
+            row = next(csv.reader([block.text(index)], delimiter=delimiter, strict=True), [])
+        except csv.Error as error:
+            rejected.append((block.first_line + index, f"the line is not CSV ({error}); repair or drop it"))
+            continue
+        if len(row) == len(names):
+            kept.append(block.first_line + index)
+            rows.append([value or None for value in row])
+        else:
+            rejected.append((block.first_line + index, _wrong_width(len(row), len(names))))
+    columns = [pa.array([row[at] for row in rows], pa.string()) for at in range(len(names))]
+    return Rows(np.array(kept, np.int64), pa.Table.from_arrays(columns, names), rejected)
+
+
+def _wrong_width(found: int, expected: int) -> str:
+    return f"the line has {found} values, expected the {expected} of the header; repair or drop it"
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """The Parquet file.
+
+    Raises:
+        LogError: it is none.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path}: not a Parquet file ({first_line(error)}); write it anew.") from error
+
+
+def read_parquet(file: pq.ParquetFile, path: Path, fields: FieldMap) -> Iterator[Rows]:
+    """The rows of a Parquet file, only the columns that are mapped.
+
+    Raises:
+        LogError: the file is damaged.
+    """
+    names = file.schema_arrow.names
+    tops = {one if one in names else split_path(one)[0] for one in fields.paths()}
+    row = 1
+    try:
+        for batch in file.iter_batches(ROWS_A_BATCH, columns=sorted(tops & set(names))):
+            table = pa.Table.from_batches([batch])
+            yield Rows(np.arange(row, row + len(table), dtype=np.int64), table, [])
+            row += len(table)
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path}: damaged from about row {row} on ({first_line(error)}); write it anew.") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message."""
+    return str(error).strip().split("\n", 1)[0][:200]
+
+
+def column_paths(schema: pa.Schema) -> list[str]:
+    """Every column, those inside of structures by their dotted paths."""
+    paths = []
+    for field in schema:
+        inner = column_paths(pa.schema(list(field.type))) if pa.types.is_struct(field.type) else []
+        paths += [f"{field.name}.{path}" for path in inner] if inner else [field.name]
+    return paths
+
+
+def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
+    columns = ["line"]
+    for name, column in TEXTS.items():
+        path = getattr(fields, name)
+        value = "CAST(NULL AS VARCHAR)" if path is None else _as_text(schema, path)
+        value = f"nullif({value}, '')" if path and name in ("client", "session") else value
+        columns.append(f"{value} AS {quote_name(column)}")
+    if fields.inputs is None:
+        columns += ["CAST(NULL AS DOUBLE[]) AS inputs", "false AS no_list"]
+    elif isinstance(fields.inputs, str):
+        value = _reference(schema, fields.inputs)
+        columns.append(f"TRY_CAST({value} AS DOUBLE[]) AS inputs")
+        columns.append(f"({value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE[]) IS NULL) AS no_list")
+    else:
+        columns += [f"{_list_of(schema, fields.inputs)} AS inputs", "false AS no_list"]
+    return f"SELECT {', '.join(columns)} FROM source"
+
+
+def _list_of(schema: pa.Schema, paths: Sequence[str]) -> str:
+    values = [_reference(schema, path) for path in paths]
+    present = " OR ".join(f"{value} IS NOT NULL" for value in values)
+    return f"CASE WHEN {present} THEN [{', '.join(f'TRY_CAST({value} AS DOUBLE)' for value in values)}] END"
+
+
+def _as_text(schema: pa.Schema, path: str) -> str:
+    value, kind = _reference(schema, path), _type(schema, path)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        moment = value if pa.types.is_timestamp(kind) and kind.tz else f"CAST({value} AS TIMESTAMP)"
+        return f"CAST(epoch_us({moment}) / 1e6 AS VARCHAR)"
+    return f"CAST({value} AS VARCHAR)"
+
+
+def _keys(names: Sequence[str], path: str) -> tuple[str, ...]:
+    return (path,) if path in names else split_path(path)
+
+
+def _reference(schema: pa.Schema, path: str) -> str:
+    return ".".join(quote_name(key) for key in _keys(schema.names, path))
+
+
+def _type(schema: pa.Schema, path: str) -> Any:
+    top, *inner = _keys(schema.names, path)
+    kind = schema.field(top).type
+    for key in inner:
+        kind = kind.field(key).type
+    return kind
+
+
+def _column(table: pa.Table, path: str) -> Any:
+    top, *inner = _keys(table.column_names, path)
+    column = table.column(top)
+    for key in inner:
+        column = pa.chunked_array([chunk.field(key) for chunk in column.chunks])
+    return column
