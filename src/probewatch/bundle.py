@@ -169,7 +169,7 @@ def _sha256(part: bytes) -> str:
 
 def _replace(path: Path, part: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    with partial.open("wb") as file:
         file.write(part)
         file.flush()
         os.fsync(file.fileno())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -47,7 +47,15 @@ SIGNALS = {  # followed over time: name -> what it says
     "jump": Feature("inputs", "jump of confidence against the nearest recent query"),
     "centre": Feature("inputs", "distance from the centre of the usual queries"),
 }
-SPREADS = ("confidence", "rank", "gap", "nearest", "previous", "changed", "centre")  # signals whose running spread is followed too
+SPREADS = (
+    "confidence",
+    "rank",
+    "gap",
+    "nearest",
+    "previous",
+    "changed",
+    "centre",
+)  # signals whose running spread is followed too
 
 FEATURES: dict[str, Feature] = {
     "response_confidence": Feature("confidence", "confidence of the predicted class"),

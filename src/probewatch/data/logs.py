@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import duckdb
+
 from probewatch.data.fields import FieldMap
 from probewatch.data.ingest import Ingest
 from probewatch.data.records import Sessions
@@ -147,8 +149,11 @@ def read_logs(
                 ingest.read(path)
             spool.filled()
             counts = ingest.finish()
-    except BaseException:
+    except BaseException as error:
         spool.close()
+        if isinstance(error, duckdb.Error):
+            what = str(error).strip().split("\n", 1)[0]
+            raise LogError(f"the log cannot be taken into the database ({what}); check the field mapping.") from error
         raise
     return Log(spool, found, kept, counts, gap_s)
 

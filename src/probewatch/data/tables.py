@@ -220,7 +220,8 @@ def _list_of(schema: pa.Schema, paths: Sequence[str]) -> str:
 def _as_text(schema: pa.Schema, path: str) -> str:
     value, kind = _reference(schema, path), _type(schema, path)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        moment = value if pa.types.is_timestamp(kind) and kind.tz else f"CAST({value} AS TIMESTAMP)"
+        zoned = pa.types.is_timestamp(kind) and kind.tz
+        moment = f"CAST({value} AS {'TIMESTAMPTZ' if zoned else 'TIMESTAMP'})"
         return f"CAST(epoch_us({moment}) / 1e6 AS VARCHAR)"
     return f"CAST({value} AS VARCHAR)"
 

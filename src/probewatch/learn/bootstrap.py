@@ -50,8 +50,7 @@ def client_intervals(
         Name to [low, high], or None where fewer than two clients of a class that the figure needs.
     """
     enough = {
-        name: all(len(np.unique(client[label == code])) > 1 for code in classes)
-        and len(np.unique(client)) > 1
+        name: all(len(np.unique(client[label == code])) > 1 for code in classes) and len(np.unique(client)) > 1
         for name, classes in NEEDS.items()
     }
     if not any(enough.values()):
@@ -100,9 +99,7 @@ def _figures(
             "roc_auc": pairs / (all_true * all_false),
             "average_precision": np.sum(attacks * precision, axis=1) / all_true,
             "accuracy": (alerted_true + all_false - alerted_false) / (all_true + all_false),
-            "tpr_at_fpr_0.01": np.max(
-                np.where(fpr <= 0.01, tpr, np.where(np.isnan(fpr + tpr), np.nan, 0.0)), axis=1
-            ),
+            "tpr_at_fpr_0.01": np.max(np.where(fpr <= 0.01, tpr, np.where(np.isnan(fpr + tpr), np.nan, 0.0)), axis=1),
             "tpr_at_threshold": alerted_true / all_true,
             "fpr_at_threshold": alerted_false / all_false,
         }

@@ -22,8 +22,16 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     rows += [(f"ROC AUC of {name}", _number(one["roc_auc"])) for name, one in (metrics.get("rivals") or {}).items()]
     width = max(len(name) for name, _ in rows)
     table = "\n".join(f"| {name:<{width}} | {value:>24} |" for name, value in rows)
-    streams = "It scores event by event and in batch." if manifest["streams"] else (
-        "It reads a session from both ends: it scores finished sessions and **cannot stream**."
+    streams = (
+        "It scores event by event and in batch."
+        if manifest["streams"]
+        else ("It reads a session from both ends: it scores finished sessions and **cannot stream**.")
+    )
+    made = (
+        f"{data['train']} sessions trained it, {data['valid']} validated it, {data['test']} tested it once (split: "
+        f"{config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled sessions are attacks. "
+        f"{data['allowed']} sessions of allow-listed clients were left out. {len(manifest['features'])} features, "
+        f"{config['folds']} networks of {config['layers']} × {config['hidden']} LSTM units."
     )
     return f"""---
 library_name: probewatch
@@ -42,10 +50,7 @@ membership inference (MITRE ATLAS AML.T0024.000). {streams}
 
 ## How it was made
 
-{data["train"]} sessions trained it, {data["valid"]} validated it, {data["test"]} tested it once
-(split: {config["split"]}, seed {config["split_seed"]}); {data["attack_share"]:.0%} of the labelled sessions are attacks.
-{data["allowed"]} sessions of allow-listed clients were left out. {len(manifest["features"])} features, {config["folds"]} networks of
-{config["layers"]} × {config["hidden"]} LSTM units.
+{made}
 
 ## What the test showed
 

@@ -47,9 +47,7 @@ def rivals_section(metrics: Mapping[str, Any]) -> str:
     if not rivals:
         return ""
     everyone = {OURS: metrics, **rivals}
-    columns = [
-        column for column in COLUMNS if any(row.get(column[0]) is not None for row in everyone.values())
-    ]
+    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in everyone.values())]
     head = "".join(f'<th class="num">{html.escape(heading)}</th>' for _, heading, _ in columns)
     rows = []
     for name, row in everyone.items():

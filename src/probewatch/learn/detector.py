@@ -127,9 +127,7 @@ def train_detector(
     masked = config.folds > 1
     if not masked:
         _refuse_gaps(sequences, config)
-    scaler = Scaler.fit(
-        sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ()
-    )
+    scaler = Scaler.fit(sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ())
     partial = _partial(folder, data, config, resume)
     fitted = _fit_folds(scaler.transform(sequences), data.label, folds, config, where, partial, told)
 
@@ -155,7 +153,7 @@ def train_detector(
         "threshold": threshold,
         "streams": not config.bidirectional,
         "masks": masked,
-        "baseline": dict(zip(config.features, scaler.mean.tolist(), strict=True)),
+        "baseline": _baseline(sequences.take(seen[data.label[seen] == 0]), config),
         "config": config.to_json(),
         "data": _describe(data, split),
         "metrics": {name: value for name, value in metrics.items() if not isinstance(value, dict | list)},
@@ -168,7 +166,13 @@ def train_detector(
         folder, manifest, graph=graph, weights=_weights(models), scales=scales, held_out=keys,
         card=write_card(manifest, metrics),
     )  # fmt: skip
-    write_report(folder / "report", metrics=metrics, predictions=predictions, history=history, title="Probewatch: trained detector")
+    write_report(
+        folder / "report",
+        metrics=metrics,
+        predictions=predictions,
+        history=history,
+        title="Probewatch: trained detector",
+    )
     shutil.rmtree(partial, ignore_errors=True)
     return bundle, metrics
 
@@ -213,10 +217,17 @@ def _budget(config: Config, benign: int) -> float:
     return max(USUAL_FPR, 3.0 / max(benign, 4))
 
 
+def _baseline(benign: Ragged, config: Config) -> dict[str, float]:
+    """The mean of each feature over benign training sessions: what an explanation calls usual."""
+    known = ~np.isnan(benign.values)
+    mean = np.where(known, benign.values, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(known.sum(axis=0), 1)
+    return dict(zip(config.features, mean.tolist(), strict=True))
+
+
 def _refuse_gaps(sequences: Ragged, config: Config) -> None:
-    missing = np.isnan(sequences.values).any(axis=0)
-    if missing.any():
-        names = [name for name, gone in zip(config.features, missing, strict=True) if gone]
+    missing = np.flatnonzero(np.isnan(sequences.values).any(axis=0))
+    if len(missing):
+        names = [config.features[column] for column in missing]
         raise DataError(
             f"some queries lack what the features {names} are made of, and this preset knows no gaps;"
             " use --preset default, or --features that the log has."
@@ -335,7 +346,9 @@ def _rivals(
     rules, which learn nothing, have training sessions to choose it on too.
     """
     final = score_rivals(data.sessions, sequences, data.label, seen, seed=config.seed)
-    held = score_rivals(data.sessions, sequences, data.label, split.train, seed=config.seed) if config.folds > 1 else final
+    held = (
+        score_rivals(data.sessions, sequences, data.label, split.train, seed=config.seed) if config.folds > 1 else final
+    )
     found = {}
     for name, score in final.items():
         rule = name in RULES
@@ -381,4 +394,3 @@ def _weights(models: list[LSTMClassifier]) -> bytes:
         for name, tensor in model.state_dict().items()
     }
     return save(dict(tensors))
-

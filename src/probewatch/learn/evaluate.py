@@ -144,9 +144,7 @@ def _check_scores(score: NDArray[np.float64], probabilities: bool) -> None:
     if not np.all(np.isfinite(score)):
         raise DataError(f"{int(np.sum(~np.isfinite(score)))} of {len(score)} scores are not finite numbers.")
     if probabilities and len(score) and (score.min() < 0 or score.max() > 1):
-        raise DataError(
-            f"scores go from {score.min():g} to {score.max():g}, expected probabilities from 0 to 1."
-        )
+        raise DataError(f"scores go from {score.min():g} to {score.max():g}, expected probabilities from 0 to 1.")
 
 
 def _counts(rows: _Rows) -> Metrics:

@@ -43,7 +43,10 @@ class _Builder:
 
 
 def build_graph(
-    models: Sequence[LSTMClassifier], scaler: Scaler, features: Sequence[str], calibration: tuple[float, float] = (1.0, 0.0)
+    models: Sequence[LSTMClassifier],
+    scaler: Scaler,
+    features: Sequence[str],
+    calibration: tuple[float, float] = (1.0, 0.0),
 ) -> bytes:
     """The graph ``events (B, T, F), lengths (B,), state (B, K) -> logits (B, T), state (B, K)``.
 
@@ -95,7 +98,7 @@ def build_graph(
     )
     helper.set_model_props(model_proto, {"features": json.dumps(list(features)), "state": str(width)})
     onnx.checker.check_model(model_proto, full_check=True)
-    return model_proto.SerializeToString(deterministic=True)
+    return bytes(model_proto.SerializeToString(deterministic=True))
 
 
 def _scaled_input(build: _Builder, scaler: Scaler) -> str:
@@ -170,4 +173,4 @@ def _slice(build: _Builder, start: int, width: int) -> str:
 def _gates(array: NDArray[np.float32], hidden: int) -> NDArray[np.float32]:
     """Torch's i, f, g, o along the first axis as ONNX's i, o, f, g."""
     order = np.concatenate([np.arange(gate * hidden, (gate + 1) * hidden) for gate in (0, 3, 1, 2)])
-    return array[order]
+    return np.asarray(array[order])

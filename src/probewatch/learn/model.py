@@ -36,9 +36,7 @@ class LSTMClassifier(nn.Module):
     ) -> None:
         super().__init__()
         between = dropout if layers > 1 else 0.0
-        self.lstm = nn.LSTM(
-            features, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional
-        )
+        self.lstm = nn.LSTM(features, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden * (2 if bidirectional else 1), outputs)
         self.bidirectional = bidirectional
@@ -72,7 +70,8 @@ class LSTMClassifier(nn.Module):
         """(B, H) without packing, which torch's fast CPU path does not know: a forward LSTM cannot
         see the padding behind a sequence's end, so its output at length - 1 is the final state."""
         states, _ = self.lstm(events)  # (B, T, H)
-        return states[torch.arange(len(states), device=states.device), lengths.to(states.device) - 1]
+        last_states: Tensor = states[torch.arange(len(states), device=states.device), lengths.to(states.device) - 1]
+        return last_states
 
     def _last_packed(self, events: Tensor, lengths: Tensor) -> Tensor:
         """(B, H or 2 H) by the article's way (A10): sort, pack, run, restore the order."""

@@ -181,9 +181,7 @@ def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, row in per_class.items():
         cells = [number(row["precision"]), number(row["recall"]), number(row["f1"]), f"{row['support']:,}"]
-        rows.append(
-            f"<tr><th>{name}</th>" + "".join(f'<td class="num">{cell}</td>' for cell in cells) + "</tr>"
-        )
+        rows.append(f"<tr><th>{name}</th>" + "".join(f'<td class="num">{cell}</td>' for cell in cells) + "</tr>")
     return f"<table><thead><tr><th>Class</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -193,14 +191,10 @@ def _families(metrics: Mapping[str, Any]) -> str:
     groups = []
     for malicious, heading in ((True, "TPR by attack family"), (False, "FPR by benign use")):
         chosen = {name: row for name, row in families.items() if bool(row["malicious"]) == malicious}
-        worst_first = sorted(
-            chosen.items(), key=lambda item: (item[1]["rate"] * (1 if malicious else -1), item[0])
-        )
+        worst_first = sorted(chosen.items(), key=lambda item: (item[1]["rate"] * (1 if malicious else -1), item[0]))
         if worst_first:
             groups.append(_family_table(heading, worst_first, "attack" if malicious else "benign"))
-    listed = (
-        _family_table("Allow-listed clients", [("allow-listed", allowed)], "listed") if allowed["n"] else ""
-    )
+    listed = _family_table("Allow-listed clients", [("allow-listed", allowed)], "listed") if allowed["n"] else ""
     if not groups and not listed:
         return ""
     note = " Allow-listed clients are known to be benign and count in no other figure." if listed else ""
@@ -226,9 +220,7 @@ def _family_table(heading: str, rows: Sequence[tuple[str, Mapping[str, Any]]], k
 
 def _curves(metrics: Mapping[str, Any], scored: Scored, history: Sequence[Mapping[str, Any]] | None) -> str:
     figures = [*_score_figures(metrics, scored), *_loss_figures(history)]
-    return (
-        f'<section><h2>The curves</h2><div class="pair">{"".join(figures)}</div></section>' if figures else ""
-    )
+    return f'<section><h2>The curves</h2><div class="pair">{"".join(figures)}</div></section>' if figures else ""
 
 
 def _score_figures(metrics: Mapping[str, Any], scored: Scored) -> list[str]:
@@ -236,9 +228,7 @@ def _score_figures(metrics: Mapping[str, Any], scored: Scored) -> list[str]:
     scores = {RIVAL_NAMES.get(name, name): values for name, values in scored.scores.items()}
     figures = []
     if len(np.unique(label)) == 2:
-        note = (
-            "What each rate of false alarms buys. The left end is what can be afforded, so it is drawn wide."
-        )
+        note = "What each rate of false alarms buys. The left end is what can be afforded, so it is drawn wide."
         figures.append(figure(plots.roc(label, scores, threshold), "ROC curve", note))
         note = "How many of the alerts are attacks, at this test's share of attacks."
         figures.append(figure(plots.precision_recall(label, scores, threshold), "Precision and recall", note))
@@ -247,9 +237,7 @@ def _score_figures(metrics: Mapping[str, Any], scored: Scored) -> list[str]:
         picture = plots.score_distributions(label, scored.scores[OURS], threshold)
         figures.append(figure(picture, "Scores by class", note))
     if metrics.get("calibration"):
-        note = (
-            "On the dotted line, a score is a probability; below it, scores are too high, above it, too low."
-        )
+        note = "On the dotted line, a score is a probability; below it, scores are too high, above it, too low."
         figures.append(figure(plots.calibration(**metrics["calibration"]), "Calibration", note))
     if scored.first_alert is not None and len(label):
         note = "How far into a session the first alert comes. A missed attack never counts as alerted."

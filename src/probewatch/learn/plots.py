@@ -136,9 +136,7 @@ def roc(label: NDArray[Any], scores: Mapping[str, NDArray[Any]], threshold: floa
         ours_score = next(iter(scores.values()))
         alert = ours_score >= threshold
         point = max(float(np.mean(alert[label == 0])), lowest), float(np.mean(alert[label == 1]))
-        axes.plot(
-            *point, "o", color=ATTACK, markeredgecolor="white", markersize=8, zorder=5, label="threshold"
-        )
+        axes.plot(*point, "o", color=ATTACK, markeredgecolor="white", markersize=8, zorder=5, label="threshold")
         axes.set_xlim(lowest, 1)
         axes.set_ylim(0, 1.02)
         axes.xaxis.set_major_formatter(_PERCENT)
@@ -159,9 +157,7 @@ def precision_recall(label: NDArray[Any], scores: Mapping[str, NDArray[Any]], th
         alert = next(iter(scores.values())) >= threshold
         if np.any(alert):
             point = float(np.mean(alert[label == 1])), float(np.mean(label[alert] == 1))
-            axes.plot(
-                *point, "o", color=ATTACK, markeredgecolor="white", markersize=8, zorder=5, label="threshold"
-            )
+            axes.plot(*point, "o", color=ATTACK, markeredgecolor="white", markersize=8, zorder=5, label="threshold")
         axes.set_xlim(0, 1.01)
         axes.set_ylim(0, 1.02)
         axes.xaxis.set_major_formatter(_PERCENT)
@@ -200,11 +196,7 @@ def confusion_matrix(table: Sequence[Sequence[int]]) -> str:
                     color=ink,
                     size=17,
                 )
-                text = (
-                    f"{100 * shares[row, column]:.1f} % {words[row][column]}"
-                    if totals[row, 0]
-                    else "none tested"
-                )
+                text = f"{100 * shares[row, column]:.1f} % {words[row][column]}" if totals[row, 0] else "none tested"
                 axes.text(column, row + 0.2, text, ha="center", va="center", color=ink, size=9)
         axes.set_xticks([0, 1], ["benign", "attack"])
         axes.set_yticks([0, 1], ["benign", "attack"])
@@ -228,9 +220,7 @@ def score_distributions(label: NDArray[Any], score: NDArray[Any], threshold: flo
                 share = np.histogram(chosen, edges)[0] / len(chosen)
                 axes.stairs(share, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
                 axes.stairs(share, edges, color=colour, linewidth=1.8, label=f"{name} ({len(chosen):,})")
-        axes.axvline(
-            min(threshold, high), color=INK, linestyle="--", linewidth=1.3, label=f"threshold {threshold:.3g}"
-        )
+        axes.axvline(min(threshold, high), color=INK, linestyle="--", linewidth=1.3, label=f"threshold {threshold:.3g}")
         axes.set_xlim(low, high)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(_PERCENT)

@@ -62,9 +62,7 @@ def write_report(
     try:
         _replace(Path(folder), files)
     except OSError as error:
-        raise ConfigError(
-            f"{folder}: the report cannot be written there ({error}); name another folder."
-        ) from error
+        raise ConfigError(f"{folder}: the report cannot be written there ({error}); name another folder.") from error
 
 
 def _columns(predictions: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -135,10 +133,10 @@ def _replace(folder: Path, files: Mapping[str, str]) -> None:
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     partial.mkdir()
     for name, text in files.items():
-        with open(partial / name, "wb") as file:
+        with (partial / name).open("wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))  # a log can hold half a surrogate pair
             file.flush()
             os.fsync(file.fileno())
     for name in files:
-        os.replace(partial / name, folder / name)
+        (partial / name).replace(folder / name)
     partial.rmdir()

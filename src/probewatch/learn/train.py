@@ -232,8 +232,8 @@ def _save(
 
 def _load(path: Path, model: LSTMClassifier, optimiser: torch.optim.Adam) -> tuple[dict[str, Tensor], list[Epoch]]:
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             history: list[Epoch] = json.loads(file.metadata()["history"])
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
         for name, tensor in tensors.items():

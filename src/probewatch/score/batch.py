@@ -105,9 +105,9 @@ class Scorer:
         """A bundle that never learned what a missing feature means must not be given one."""
         if self.bundle.manifest["masks"]:
             return
-        missing = np.isnan(rows.values).any(axis=0)
-        if missing.any():
-            names = [name for name, gone in zip(self.bundle.features, missing, strict=True) if gone]
+        missing = np.flatnonzero(np.isnan(rows.values).any(axis=0))
+        if len(missing):
+            names = [self.bundle.features[column] for column in missing]
             raise DataError(
                 f"the log lacks what the features {names} are made of, and this bundle was trained without gaps;"
                 " train it with features that the log has (--features)."

@@ -39,7 +39,15 @@ def _distance(value: float) -> str:
 
 BEHAVIOURS = (
     Behaviour(
-        ("response_confidence", "log_odds", "confidence_rank", "highest_", "lowest_confidence", "confidence_mean", "rank_mean"),
+        (
+            "response_confidence",
+            "log_odds",
+            "confidence_rank",
+            "highest_",
+            "lowest_confidence",
+            "confidence_mean",
+            "rank_mean",
+        ),
         "log_odds",
         lambda value: f"level of the confidences ({_odds(value)} typically)",
     ),
@@ -93,7 +101,7 @@ def explain(
     Args:
         network: the bundle's.
         features: F names, the columns of ``sequences``.
-        baseline: the training mean of each feature.
+        baseline: what is usual of each feature in benign training sessions.
         sequences: S sequences.
         ends: (S,) number of the query, from 1, that is explained.
 
@@ -122,7 +130,9 @@ def explain(
     rises[recent.offsets[:-1]] = 0.0  # the first query of a sequence rises from nothing
     return np.array(
         [
-            _sentence(features, recent[s], effects[:, s], rises[recent.offsets[s] : recent.offsets[s + 1]], ends[s] - kept[s])
+            _sentence(
+                features, recent[s], effects[:, s], rises[recent.offsets[s] : recent.offsets[s + 1]], ends[s] - kept[s]
+            )
             for s in range(len(recent))
         ],
         object,

@@ -62,7 +62,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Read the query log of a prediction API and say which clients probe it for its training data."""
 
@@ -71,12 +73,16 @@ def main(
 @_sentences
 def train(
     logs: Logs,
-    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the trained detector and its report.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the trained detector and its report.")
+    ],
     labels: LabelsFile = None,
     preset: Annotated[str, typer.Option(help="default, or article: the tutorial's system to the letter.")] = "default",
     config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings that replace the preset's.")] = None,
     features: Annotated[str | None, typer.Option(metavar="A,B,…", help="Features, in order.")] = None,
-    split: Annotated[str | None, typer.Option(metavar="stratified|client|time", help="How test sessions are held out.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="stratified|client|time", help="How test sessions are held out.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and batches.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the split.")] = None,
     max_fpr: Annotated[float | None, typer.Option(metavar="F", help="Share of benign sessions that may alert.")] = None,
@@ -142,7 +148,9 @@ def evaluate(
 def score(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A trained detector.")],
     logs: Logs,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv or .parquet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv or .parquet.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
     allow: AllowFile = None,
     fields: Map = None,
@@ -202,7 +210,9 @@ def inspect(
 @app.command(epilog="Example: probewatch demo --out demo")
 @_sentences
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for all that is made.")] = Path("probewatch-demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for all that is made.")] = Path(
+        "probewatch-demo"
+    ),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -213,7 +223,9 @@ def demo(
 
     screen = Screen(as_json=as_json, quiet=quiet)
     with as_file(files("probewatch") / "sample") as sample:
-        screen.line("1. Train on a week of queries to two models, labelled, and test on clients that training never saw")
+        screen.line(
+            "1. Train on a week of queries to two models, labelled, and test on clients that training never saw"
+        )
         with _read([str(sample / "queries.jsonl.gz")], None, 1800.0, None, screen) as log:
             data = _labelled(log, sample / "labels.csv", sample / "allow.txt", screen)
             detector = _train(data, _config("default", None, {}), out / "bundle", "auto", False, screen)

@@ -9,13 +9,18 @@ import typer
 
 Logs = Annotated[
     list[str],
-    typer.Argument(metavar="LOG…", help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz."),
+    typer.Argument(
+        metavar="LOG…", help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz."
+    ),
 ]
 Map = Annotated[
     Path | None, typer.Option("--map", metavar="TOML", help="Where the log keeps client, session, time, model, …")
 ]
 Gap = Annotated[
-    float, typer.Option("--gap", metavar="SECONDS", min=0.0, help="A longer pause starts a new session, where the log names none.")
+    float,
+    typer.Option(
+        "--gap", metavar="SECONDS", min=0.0, help="A longer pause starts a new session, where the log names none."
+    ),
 ]
 Rejects = Annotated[
     Path | None, typer.Option("--rejects", metavar="FILE", help="Write every rejected line's place and reason here.")

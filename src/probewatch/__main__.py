@@ -1,0 +1,5 @@
+"""``python -m probewatch`` is the command line."""
+
+from probewatch.serve.cli import app
+
+app()
