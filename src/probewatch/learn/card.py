@@ -29,9 +29,10 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     )
     made = (
         f"{data['train']} sessions trained it, {data['valid']} validated it, {data['test']} tested it once (split: "
-        f"{config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled sessions are attacks. "
-        f"{data['allowed']} sessions of allow-listed clients were left out. {len(manifest['features'])} features, "
-        f"{config['folds']} networks of {config['layers']} × {config['hidden']} LSTM units."
+        f"{config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled sessions are "
+        f"attacks. {data['allowed']} sessions of allow-listed clients were left out. It reads "
+        f"{len(manifest['features'])} features into {config['folds']} networks of {config['layers']} × "
+        f"{config['hidden']} LSTM units."
     )
     return f"""---
 library_name: probewatch
