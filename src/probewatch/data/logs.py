@@ -169,9 +169,10 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
     for path in paths:
         names = [str(path)] if Path(path).exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
         matched = [Path(name) for name in sorted(names)]
-        files = [match for match in matched if not match.is_dir()]
+        files = [match for match in matched if match.is_file()]
         if not files:
-            mistakes.append(f"{path} is {'a folder' if matched else 'not there'}")
+            folder = any(match.is_dir() for match in matched)
+            mistakes.append(f"{path} is {'a folder' if folder else 'no file' if matched else 'not there'}")
         found.update(dict.fromkeys(files))
     if mistakes:
         raise LogError(f"{'; '.join(mistakes)}; expected files, or patterns that match some.")

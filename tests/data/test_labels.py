@@ -1,0 +1,90 @@
+"""Labels and allow-lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from probewatch.data.labels import read_allow, read_labels
+from probewatch.errors import LabelError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_labels_by_session_are_matched_to_sessions(tmp_path: Path, delimiter: str) -> None:
+    text = "task_id,is_malicious,family,target\nt1,1,lira,m\n\nt2,False,batch,n\nt3,TRUE,,\n".replace(",", delimiter)
+    labels = read_labels(write(tmp_path / "labels.csv", "\ufeff" + text))
+    matched = labels.match(["t3", "t2", "t1"], ["c", "c", "c"])
+    assert matched.label.tolist() == [1, 0, 1]
+    assert matched.family.tolist() == ["", "batch", "lira"]
+    assert matched.target.tolist() == ["", "n", "m"]
+    assert matched.warnings == ()
+
+
+def test_labels_by_client_hold_for_all_its_sessions(tmp_path: Path) -> None:
+    labels = read_labels(write(tmp_path / "labels.csv", "client,is_malicious\na,1\nb,0\n"))
+    assert labels.match(["s", "t", "u"], ["a", "b", "a"]).label.tolist() == [1, 0, 1]
+
+
+def test_a_session_of_several_clients_is_told_apart_by_the_client(tmp_path: Path) -> None:
+    text = "client,task_id,is_malicious\na,t,1\nb,t,0\nc,u,1\n"
+    labels = read_labels(write(tmp_path / "labels.csv", text))
+    assert labels.match(["t", "t", "u"], ["a", "b", "other"]).label.tolist() == [1, 0, 1]
+    assert labels.match(["t"], ["other"]).label.tolist() == [-1]
+
+
+def test_labels_without_a_session_and_the_reverse_are_sentences(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", "task_id,is_malicious\nt1,1\nt2,0\ngone,1\n")
+    matched = read_labels(path).match(["t1", "t2", "t9", "t8"], list("abcd"))
+    assert matched.label.tolist() == [1, 0, -1, -1]
+    assert matched.warnings == (
+        f"{path}: 1 of 3 labels name no session of the log, as 'gone'.",
+        f"{path}: 2 of 4 sessions have no label, as 't9'.",
+    )
+
+
+def test_all_wrong_rows_are_named_with_their_lines(tmp_path: Path) -> None:
+    text = "task_id,is_malicious\nt1,1\nt2,maybe\n,0\nt1,0\nt3,1,extra\nt1,1\n"
+    path = write(tmp_path / "labels.csv", text)
+    with pytest.raises(LabelError, match=r"labels\.csv:3") as caught:
+        read_labels(path)
+    assert str(caught.value) == (
+        f"{path}:3: is_malicious is 'maybe', expected 1, 0, true or false; "
+        f"{path}:4: names no session and no client, expected one; "
+        f"{path}:5: 't1' is 0, but 1 on line 2; "
+        f"{path}:6: has 3 values, expected 2."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "labels.csv:1: the header is '', expected 'task_id' or 'client' and 'is_malicious' in it"),
+        ("id,is_malicious\na,1\n", "expected 'task_id' or 'client' in it"),
+        ("task_id,label\na,1\n", "expected 'is_malicious' in it"),
+        ("task_id,is_malicious\n", "holds no labels"),
+        ("task_id,is_malicious\na,1\0\n", "holds NUL bytes"),
+    ],
+)
+def test_a_file_that_holds_no_labels_is_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        read_labels(write(tmp_path / "labels.csv", text))
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(b"task_id,is_malicious\n\xe9,1\n")
+    with pytest.raises(LabelError, match=r"latin\.csv: not UTF-8"):
+        read_labels(tmp_path / "latin.csv")
+    with pytest.raises(LabelError, match=r"gone\.csv: cannot be read"):
+        read_labels(tmp_path / "gone.csv")
+    with pytest.raises(LabelError, match="cannot be read"):
+        read_allow(tmp_path)
+
+
+def test_an_allow_list_is_a_client_a_line(tmp_path: Path) -> None:
+    assert read_allow(write(tmp_path / "allow.txt", "a\r\n\n b \nc c")) == {"a", "b", "c c"}

@@ -1,0 +1,466 @@
+"""Readers of query logs: formats, rejects, counts."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from probewatch.data.fields import FieldMap
+from probewatch.data.logs import Log, read_logs
+from probewatch.errors import LogError, MappingError
+
+
+def event(step: int = 0, **changes: Any) -> dict[str, Any]:
+    """One raw event of the article's form; ``changes`` are by the log's own field names."""
+    value = {"user": "u1", "task": "t1", "model": "m", "vector": [1.0, 2.0], "confidence": 0.9, "answer": 1}
+    value |= {"time": f"2026-03-01T00:00:{step:02d}Z", "type": "model_query"} | changes
+    return {
+        "timestamp": value["time"],
+        "eventType": value["type"],
+        "context": {"userId": value["user"], "taskId": value["task"], "jobId": "j", "sourceIp": "192.0.2.1"},
+        "details": {
+            "modelName": value["model"],
+            "queryInput": {"featureVector": value["vector"]},
+            "queryResponse": {"confidence": value["confidence"], "predictedClass": value["answer"]},
+        },
+    }
+
+
+def write(path: Path, lines: list[Any]) -> Path:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    path.write_text(text + "\n", "utf-8")
+    return path
+
+
+def assert_balanced(log: Log) -> None:
+    counts = log.counts
+    assert counts.read == counts.events + counts.duplicates + counts.skipped + counts.rejects
+
+
+def test_the_raw_form_gives_every_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0), event(3, vector=[3, 4], answer=2, confidence=0.25)])
+    with read_logs([path]) as log:
+        sessions = log.all_sessions()
+    assert sessions.session.tolist() == ["t1"]
+    assert sessions.client.tolist() == ["u1"]
+    assert sessions.model.tolist() == ["m"]
+    start = datetime.fromisoformat("2026-03-01T00:00:00+00:00").timestamp()
+    assert sessions.time_s.tolist() == [start, start + 3]
+    assert sessions.confidence.tolist() == [0.9, 0.25]
+    assert sessions.predicted_class.tolist() == [1, 2]
+    assert sessions.inputs.tolist() == [1, 2, 3, 4]
+    assert sessions.input_offsets.tolist() == [0, 2, 4]
+    assert sessions.label.tolist() == [-1]
+
+
+def test_a19_only_model_queries_are_queries(tmp_path: Path) -> None:
+    others = [event(type=kind) for kind in ("task_start", "internal_activity", "task_end")]
+    untyped = event(5)
+    del untyped["eventType"]
+    path = write(tmp_path / "a.jsonl", [others[0], event(1), others[1], event(2), others[2], untyped])
+    with read_logs([path]) as log:
+        assert (log.counts.events, log.counts.skipped, log.counts.rejects) == (3, 3, 0)
+        assert_balanced(log)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "the line is not JSON"),
+        ('{"a": 1} {"b": 2}', "the line is not JSON (extra data"),
+        ("null", "the line is null, expected a JSON object"),
+        ("[1, 2]", "the line is [1, 2], expected a JSON object"),
+        ("\0\0", "the line is not JSON"),
+        ("é" * 10, "the line is not JSON"),
+        ('{"a":' * 5000, "the line is not JSON (it is nested too deeply)"),
+        (json.dumps(event(user=None, task="")), "fields 'client' and 'session' are both missing"),
+        (json.dumps(event(user={"id": 1})), "field 'client' is {\"id\": 1}, expected text or a number"),
+        (json.dumps(event(time=None)), "field 'time' is missing"),
+        (json.dumps(event(time="yesterday")), "field 'time' is yesterday, expected ISO 8601"),
+        (json.dumps(event(time=-5)), "field 'time' is -5, expected ISO 8601"),
+        (json.dumps(event(time="2026-02-30T00:00:00Z")), "field 'time' is 2026-02-30"),
+        (json.dumps(event(confidence=1.7)), "field 'confidence' is 1.7, expected a probability from 0 to 1"),
+        (json.dumps(event(confidence=float("nan"))), "field 'confidence' is NaN"),
+        (json.dumps(event(confidence=float("inf"))), "field 'confidence' is Infinity"),
+        (json.dumps(event(confidence="high")), "field 'confidence' is high"),
+        (json.dumps(event(vector=[1.0, float("nan")])), "field 'inputs' is [1.0, NaN], expected a list of finite"),
+        (json.dumps(event(vector=[1.0, "x"])), "field 'inputs' is [1.0, \"x\"]"),
+        (json.dumps(event(vector=[1.0, None])), "field 'inputs' is [1.0, null]"),
+        (json.dumps(event(vector=[1.0, [2.0]])), "field 'inputs' is [1.0, [2.0]]"),
+        (json.dumps(event(vector="abc")), "field 'inputs' is abc"),
+        (json.dumps(event(vector=7)), "field 'inputs' is 7"),
+        (json.dumps(event(vector=[1.0])), "field 'inputs' has 1 values, expected the 2 that queries of model 'm'"),
+        (json.dumps(event(vector=[])), "field 'inputs' has 0 values, expected the 2"),
+    ],
+)
+def test_a_bad_line_is_rejected_with_its_place_and_a_sentence(tmp_path: Path, line: str, reason: str) -> None:
+    path = write(tmp_path / "api.jsonl", [event(0), event(1), "", line, event(2)])
+    with read_logs([path], rejects=tmp_path / "rejects") as log:
+        assert (log.counts.read, log.counts.events, log.counts.rejects) == (4, 3, 1)
+        (reject,) = log.rejected
+    assert str(reject).startswith(f"{path}:4: {reason}")
+    written = [json.loads(text) for text in (tmp_path / "rejects").read_text("utf-8").splitlines()]
+    assert written == [{"file": str(path), "line": 4, "reason": reject.reason}]
+
+
+@pytest.mark.parametrize("key", ["confidence", "answer", "vector"])
+def test_an_answer_or_vector_that_a_log_does_not_hold_is_missing_and_no_reject(tmp_path: Path, key: str) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0, **{key: None}), event(1)])
+    with read_logs([path]) as log:
+        sessions = log.all_sessions()
+        assert log.counts.rejects == 0
+    if key == "confidence":
+        assert np.isnan(sessions.confidence[0])
+        assert sessions.confidence[1] == 0.9
+    elif key == "answer":
+        assert sessions.predicted_class.tolist() == [-1, 1]
+    else:
+        assert sessions.input_offsets.tolist() == [0, 0, 2]
+
+
+def test_a_class_has_the_same_code_in_every_log(tmp_path: Path) -> None:
+    codes = []
+    for index, answers in enumerate((["cat", "dog", 3], ["dog", "bird", "cat"])):
+        path = write(tmp_path / f"{index}.jsonl", [event(step, answer=name) for step, name in enumerate(answers)])
+        with read_logs([path]) as log:
+            codes.append(dict(zip(answers, log.all_sessions().predicted_class.tolist(), strict=True)))
+    assert codes[0]["cat"] == codes[1]["cat"] == int.from_bytes(hashlib.md5(b"cat").digest()[8:], "little") >> 2
+    assert codes[0]["dog"] == codes[1]["dog"]
+    assert codes[0][3] == 3
+    assert len({*codes[0].values(), *codes[1].values()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("2026-03-01T00:00:00Z", 1772323200),
+        ("2026-03-01T02:00:00.5+02:00", 1772323200.5),
+        ("2026-03-01 00:00:00", 1772323200),
+        (1772323200, 1772323200),
+        ("1772323200.25", 1772323200.25),
+        (1772323200250, 1772323200.25),
+        (1772323200250000, 1772323200.25),
+        (1772323200250000000, 1772323200.25),
+        (0, 0),
+    ],
+)
+def test_times_are_iso_8601_or_numbers_of_any_unit(tmp_path: Path, time: str | float, seconds: float) -> None:
+    with read_logs([write(tmp_path / "a.jsonl", [event(time=time)])]) as log:
+        assert log.all_sessions().time_s[0] == pytest.approx(seconds, abs=1e-6)
+
+
+def test_several_files_patterns_and_gzip_are_one_log(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [event(4)])
+    write(tmp_path / "b.jsonl", [event(2), "{"])
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(json.dumps(event(0)).encode()))
+    with read_logs([tmp_path / "[ab].jsonl", tmp_path / "c.jsonl.gz", tmp_path / "a.jsonl"]) as log:
+        assert log.counts.events == 3
+        assert log.all_sessions().lengths.tolist() == [3]
+        assert str(log.rejected[0]).startswith(f"{tmp_path / 'b.jsonl'}:2: ")
+
+
+def test_the_hash_depends_on_the_bytes_of_the_files_only(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.jsonl", [event(1)]), write(tmp_path / "b.jsonl", [event(2)])
+    copy = write(tmp_path / "z.jsonl", [event(1)])
+    found = []
+    for paths in ([first, second], [second, copy], [first]):
+        with read_logs(paths) as log:
+            found.append(log.sha256)
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_repeated_request_of_a_client_is_a_duplicate_and_the_first_counts(tmp_path: Path) -> None:
+    fields = FieldMap(client="c", time="t", confidence="p", request="id")
+    lines = [("a", 1, 0.1), ("a", 1, 0.2), ("b", 1, 0.3), ("a", 2, 0.4), ("a", None, 0.5), ("a", None, 0.6)]
+    path = write(tmp_path / "a.jsonl", [{"c": c, "id": i, "p": p, "t": 100 + n} for n, (c, i, p) in enumerate(lines)])
+    with read_logs([path], fields=fields) as log:
+        assert (log.counts.events, log.counts.duplicates) == (5, 1)
+        assert log.all_sessions().confidence.tolist() == [0.1, 0.4, 0.5, 0.6, 0.3]
+        assert_balanced(log)
+
+
+def test_the_usual_length_is_each_models_own(tmp_path: Path) -> None:
+    lines = [event(n, model="m", vector=[1.0] * 2) for n in range(3)]
+    lines += [event(n, model="n", vector=[1.0] * 5) for n in range(3)]
+    path = write(tmp_path / "a.jsonl", [*lines, event(9, model="n", vector=[1.0] * 2)])
+    with read_logs([path]) as log:
+        assert log.counts.events == 6
+        assert [reject.line for reject in log.rejected] == [7]
+        assert log.summary()["models"] == {"m": {"events": 3, "inputs": 2}, "n": {"events": 3, "inputs": 5}}
+
+
+ARTICLE = {
+    "t1": {
+        "task_id": "t1",
+        "is_malicious": True,
+        "global_features": {"n": 2},
+        "sequence": [
+            {
+                "timestep": 0,
+                "response_confidence": 0.5,
+                "time_delta_since_last_query": 0.0,
+                "distance_from_anchor_vector": 2.0,
+                "note": "x",
+            },
+            {
+                "timestep": 1,
+                "response_confidence": 0.75,
+                "time_delta_since_last_query": 1.5,
+                "distance_from_anchor_vector": 0.0,
+            },
+            {
+                "timestep": 2,
+                "response_confidence": 0.25,
+                "time_delta_since_last_query": 2.0,
+                "distance_from_anchor_vector": 1.0,
+            },
+        ],
+    },
+    "t2": {"is_malicious": False, "sequence": [{"response_confidence": 0.5, "time_delta_since_last_query": 0}]},
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("pack", [False, True])
+def test_a1_a2_the_feature_json_keeps_its_columns(tmp_path: Path, indent: int | None, pack: bool) -> None:
+    tasks = json.loads(json.dumps(ARTICLE))
+    tasks["t2"]["sequence"][0]["distance_from_anchor_vector"] = 3.0
+    text = json.dumps(tasks, indent=indent).encode()
+    path = tmp_path / "features.json"
+    path.write_bytes(gzip.compress(text) if pack else text)
+    with read_logs([path]) as log:
+        sessions = log.all_sessions()
+        assert (log.counts.read, log.counts.events) == (4, 4)
+    assert sessions.session.tolist() == sessions.client.tolist() == ["t1", "t2"]
+    assert sessions.label.tolist() == [1, 0]
+    assert sessions.time_s.tolist() == [0, 1.5, 3.5, 0]
+    assert sessions.confidence.tolist() == [0.5, 0.75, 0.25, 0.5]
+    assert sorted(sessions.given) == [
+        "distance_from_anchor_vector",
+        "response_confidence",
+        "time_delta_since_last_query",
+        "timestep",
+    ]
+    assert sessions.given["distance_from_anchor_vector"].tolist() == [2, 0, 1, 3]
+    assert np.isnan(sessions.given["timestep"][3])
+
+
+def test_bad_tasks_and_events_of_the_feature_json_are_rejected_by_their_place(tmp_path: Path) -> None:
+    good = ARTICLE["t1"]["sequence"][0]  # type: ignore[index]
+    tasks = {
+        "t1": {"is_malicious": True, "sequence": [good, {**good, "response_confidence": float("nan")}, 5, good]},
+        "empty": {"is_malicious": True, "sequence": []},
+        "none": {"is_malicious": True},
+        "who": {"is_malicious": "maybe", "sequence": [good]},
+        "late": {"sequence": [{**good, "time_delta_since_last_query": -1}, {**good, "response_confidence": 2}]},
+    }
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps(tasks))
+    with read_logs([path]) as log:
+        assert_balanced(log)
+        assert (log.counts.events, log.counts.rejects) == (2, 7)
+        places = [f"{reject.line}: {reject.reason}" for reject in log.rejected]
+    for place, start in zip(
+        places,
+        [
+            "t1#1: field 'response_confidence' is nan, expected a finite number",
+            "t1#2: the event is '5', expected an object",
+            "empty#0: task 'empty' has no events",
+            "none#0: task 'none' has no list 'sequence'",
+            "who#0: task 'who' has is_malicious 'maybe', expected true or false",
+            "late#0: field 'time_delta_since_last_query' is -1",
+            "late#1: field 'response_confidence' is 2",
+        ],
+        strict=True,
+    ):
+        assert place.startswith(start)
+
+
+def test_a_feature_json_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps(ARTICLE)[:-20])
+    with pytest.raises(LogError, match=r"features\.json: not the article's feature JSON"):
+        read_logs([path])
+
+
+FIELDS = FieldMap(
+    client="who", time="when", model="api", confidence="p", predicted_class="y", inputs="x_*", label="bad"
+)
+
+
+def test_csv_with_a_column_for_each_input(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [
+        "who;when;api;p;y;x_1;x_2;bad;note",
+        "ann;2026-03-01T00:00:00Z;m;0.5;1;1;2;true;'a'",
+        "",
+        'ann;2026-03-01T00:00:01Z;m;;;3;4;true;"a; ""b"""',
+        "ann;2026-03-01T00:00:02Z;m;0.5;1;1;;true;",
+        "ann;2026-03-01T00:00:03Z;m;0.5",
+        "bob;1772323200;m;0.5;1;;;0;",
+    ]
+    path.write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    with read_logs([path], fields=FIELDS) as log:
+        sessions = log.all_sessions()
+        assert_balanced(log)
+        assert (log.counts.read, log.counts.events, log.counts.rejects) == (5, 3, 2)
+        assert [reject.line for reject in log.rejected] == [5, 6]
+    assert sessions.client.tolist() == ["ann", "bob"]
+    assert sessions.label.tolist() == [1, 0]
+    assert sessions.inputs.tolist() == [1, 2, 3, 4]
+    assert sessions.input_offsets.tolist() == [0, 2, 4, 4]
+    assert sessions.confidence[[0, 2]].tolist() == [0.5, 0.5]
+    assert sessions.predicted_class.tolist() == [1, -1, 1]
+
+
+def test_an_open_quote_in_a_csv_costs_its_own_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("who,when,x\n" + 'a,1,"[1, 2]"\nb,2,"open\nc,3,"[3, 4]"\n"d,4,\ne,5,"[5, 6]"\n')
+    with read_logs([path], fields=FieldMap(client="who", time="when", inputs="x")) as log:
+        assert [reject.line for reject in log.rejected] == [3, 5]
+        assert log.all_sessions().client.tolist() == ["a", "c", "e"]
+        assert log.all_sessions().inputs.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_parquet_with_structures_lists_and_timestamps(tmp_path: Path) -> None:
+    moment = datetime.fromisoformat("2026-03-01T00:00:00+00:00")
+    table = pa.table(
+        {
+            "who": pa.array([7, 7, None]),
+            "when": pa.array([moment, moment, moment], pa.timestamp("ns", tz="Europe/Paris")),
+            "answer": [{"p": 0.5, "y": True}, {"p": float("nan"), "y": False}, {"p": None, "y": None}],
+            "x": pa.array([[1.0, 2.0], [3.0, 4.0], None], pa.list_(pa.float32(), 2)),
+        }
+    )
+    path = tmp_path / "log.parquet"
+    pq.write_table(table, path)
+    fields = FieldMap(client="who", time="when", confidence="answer.p", predicted_class="answer.y", inputs="x")
+    with read_logs([path], fields=fields) as log:
+        sessions = log.all_sessions()
+        assert [str(reject) for reject in log.rejected] == [
+            f"{path}:2: field 'confidence' is NaN, expected a probability from 0 to 1; check the field mapping",
+            f"{path}:3: fields 'client' and 'session' are both missing, expected at least one; check the field mapping",
+        ]
+    assert sessions.client.tolist() == ["7"]
+    assert sessions.time_s.tolist() == [1772323200]
+    assert sessions.inputs.tolist() == [1, 2]
+
+
+def test_json_lines_with_a_mapping_of_named_inputs(tmp_path: Path) -> None:
+    lines = [{"user.id": "a", "at": 5 + n, "f": {"age": n, "income": 2 * n}, "out": {"p": 0.5}} for n in range(2)]
+    fields = FieldMap(client='"user.id"', time="at", confidence="out.p", inputs="f.*")
+    with read_logs([write(tmp_path / "a.log", lines)], fields=fields) as log:
+        assert log.all_sessions().inputs.tolist() == [0, 0, 1, 2]
+
+
+def test_a_mapping_file_names_all_its_mistakes_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('[fields]\nclinet = "a"\nmodel = 5\ninputs = ["a", 3]\n[other]\n')
+    with pytest.raises(MappingError, match=r"map\.toml") as caught:
+        FieldMap.load(path)
+    for part in ("[other]", "'clinet'", "model is 5", "inputs is ['a', 3]", "time is not mapped", "neither client"):
+        assert part in str(caught.value)
+
+
+def test_a_mapping_file_gives_the_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('[fields]\nclient = "user.id"\ntime = "ts"\ninputs = ["a", "b"]\nquery_event = "q"\n')
+    expected = FieldMap(client="user.id", time="ts", inputs=("a", "b"), query_event="q")
+    assert FieldMap.load(path) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x = 1", "[fields", "[fields]\nclient = ''\n"])
+def test_a_broken_mapping_file_is_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text(text)
+    with pytest.raises(MappingError, match=r"map\.toml: the field mapping"):
+        FieldMap.load(path)
+
+
+def test_a_log_without_client_and_session_is_refused_with_the_mapping_to_add(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"user": {"id": "a"}, "ts": 1, "p": 0.5}] * 3)
+    with pytest.raises(MappingError, match=r"no client and no session.*\[fields\] client = .*user\.id, ts, p"):
+        read_logs([path])
+
+
+def test_the_paths_of_a_mapping_that_a_log_lacks_are_named(tmp_path: Path) -> None:
+    fields = FieldMap(client="who", time="when", model="nope", confidence="never", inputs="nil", label="no")
+    lines = write(tmp_path / "a.jsonl", [{"who": "a", "when": 1}])
+    table = tmp_path / "a.csv"
+    table.write_text("who,when\na,1\n")
+    for path in (lines, table):
+        with pytest.raises(MappingError, match=r"has(?: no)? 'nope', 'never', 'nil'; give a field mapping"):
+            read_logs([path], fields=fields)
+
+
+def test_a_log_of_sessions_without_clients_takes_the_session_for_the_client(tmp_path: Path) -> None:
+    with read_logs([write(tmp_path / "a.jsonl", [event(user=None)])]) as log:
+        assert log.all_sessions().client.tolist() == ["t1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no lines"),
+        (b"\n \n\n", "holds no lines"),
+        (b"{\n{\n", "all 2 lines were rejected, the first: "),
+        (b"PK\x03\x04abc", "a zip archive"),
+        ("{}".encode("utf-16"), "text in UTF-16"),
+        (b"\x7fELF" + bytes(200), "is a binary file"),
+        (b"PAR1 and no more", "not a Parquet file"),
+        (b'{"eventType": "task_start"}', "none of the 1 events is a query"),
+    ],
+)
+def test_a_file_that_is_no_log_is_a_sentence(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(content)
+    with pytest.raises(LogError, match=message) as caught:
+        read_logs([path])
+    assert str(caught.value).startswith(str(path))
+
+
+def test_paths_that_stand_for_nothing_are_all_named(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"gone\.jsonl is not there; .*x\*\.csv is not there; .* is a folder"):
+        read_logs([tmp_path / "gone.jsonl", tmp_path / "x*.csv", tmp_path])
+
+
+def test_rejects_appear_only_when_the_log_was_read(tmp_path: Path) -> None:
+    out = tmp_path / "rejects"
+    with pytest.raises(LogError, match="all 1 lines were rejected"):
+        read_logs([write(tmp_path / "a.jsonl", ["{"])], rejects=out)
+    assert list(tmp_path.glob("rejects*")) == []
+
+
+def test_progress_ends_at_the_size_of_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(n) for n in range(50)])
+    seen: list[tuple[int, int]] = []
+    read_logs([path], progress=lambda done, total: seen.append((done, total))).close()
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+def test_the_summary_tells_what_a_log_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0), event(5, user="u2"), event(9, task="t2"), "{", event(type="x")])
+    with read_logs([path]) as log:
+        assert log.summary() == {
+            "read": 5,
+            "events": 3,
+            "duplicates": 0,
+            "skipped": 1,
+            "rejects": 1,
+            "sessions": 3,
+            "clients": 2,
+            "models": {"m": {"events": 3, "inputs": 2}},
+            "first": "2026-03-01T00:00:00+00:00",
+            "last": "2026-03-01T00:00:09+00:00",
+            "reasons": {"not a JSON object": 1},
+            "given": [],
+        }
