@@ -60,7 +60,7 @@ class LSTMClassifier(nn.Module):
         return self.linear(self.dropout(last)).squeeze(-1)  # type: ignore[no-any-return]
 
     def every_step(self, events: Tensor) -> Tensor:
-        """(B, T) logits after each step of (B, T, F) events; one direction only, no packing."""
+        """(B, T) or (B, T, outputs) logits after each step of (B, T, F) events; one direction only, no packing."""
         if self.bidirectional:
             raise DataError("a bidirectional model has no score before the end of a sequence; use one direction.")
         states, _ = self.lstm(events)  # (B, T, H)

@@ -76,7 +76,7 @@ def fit(
     parts = Sequences(train, device), Sequences(valid, device)
     labels = _as_labels(train_label, outputs, device), _as_labels(valid_label, outputs, device)
     weights = _class_weights(train_label, outputs, config.balanced, device)
-    with _one_thread(), torch.random.fork_rng():  # the caller's random state stays as it is
+    with one_thread(), torch.random.fork_rng():  # the caller's random state stays as it is
         torch.manual_seed(config.seed)
         model = LSTMClassifier(
             train.values.shape[1], config.hidden, config.layers, dropout=config.dropout,
@@ -98,7 +98,7 @@ def fit(
             for indices, events, lengths in iterate(parts[0], config.batch, random):
                 optimiser.zero_grad()
                 loss = loss_of(model, events, lengths, labels[0][indices], weights, config.every_step)
-                _check_finite(loss, epoch, indices)
+                _check_finite(loss, epoch, indices, "training")
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                 optimiser.step()
@@ -116,9 +116,12 @@ def fit(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Batches this small gain little from a second thread, lose a hundredfold where another program
-    holds the core it waits for, and differ in their last bits with the number of threads."""
+def one_thread() -> Iterator[None]:
+    """Torch works with one thread inside.
+
+    Batches this small gain little from a second thread, lose a hundredfold where another program holds the
+    core it waits for, and differ in their last bits with the number of threads.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -133,16 +136,18 @@ def loss_of(
     """The loss of a batch, meaned over its sequences.
 
     With ``every_step`` it is the loss of the score after each query, meaned over the sequence so that
-    long ones count no more, plus the loss of its peak, since one alert anywhere is an alert.
+    long ones count no more, plus (for two classes) the loss of its peak, since one alert anywhere is an alert.
     """
     if not every_step:
         return _loss(model(events, lengths), label, weights).mean()
-    logits = model.every_step(events)  # (B, T)
+    logits = model.every_step(events)  # (B, T), or (B, T, outputs)
     steps = torch.arange(logits.shape[1], device=logits.device)
     valid = steps < lengths.to(logits.device)[:, None]  # (B, T)
     share = valid * ((steps + 1) / RAMP).clamp(max=1.0)
     share = share / share.sum(dim=1, keepdim=True)
-    along = (_loss(logits, label[:, None].expand_as(logits), weights) * share).sum(dim=1)  # (B,)
+    along = (_loss(logits, label[:, None].expand(share.shape), weights) * share).sum(dim=1)  # (B,)
+    if logits.ndim > 2:
+        return along.mean()
     peak = logits.masked_fill(~valid, -torch.inf).amax(dim=1)  # (B,)
     return (along + _loss(peak, label, weights)).mean()
 
@@ -150,7 +155,8 @@ def loss_of(
 def _loss(logits: Tensor, label: Tensor, weights: Tensor | None) -> Tensor:
     if label.is_floating_point():
         return functional.binary_cross_entropy_with_logits(logits, label, pos_weight=weights, reduction="none")
-    return functional.cross_entropy(logits, label, weight=weights, reduction="none")
+    flat = functional.cross_entropy(logits.flatten(0, -2), label.flatten(), weight=weights, reduction="none")
+    return flat.view(label.shape)
 
 
 def _mean_loss(
@@ -161,7 +167,7 @@ def _mean_loss(
     with torch.no_grad():
         for indices, events, lengths in iterate(part, max(config.batch, 64)):
             loss = loss_of(model, events, lengths, label[indices], weights, config.every_step)
-            _check_finite(loss, epoch, indices)
+            _check_finite(loss, epoch, indices, "validation")
             total += loss.item() * len(indices)
     return total / len(label)
 
@@ -183,10 +189,10 @@ def check_sequences(sequences: Ragged, name: str) -> None:
         )
 
 
-def _check_finite(loss: Tensor, epoch: int, indices: NDArray[np.int64]) -> None:
+def _check_finite(loss: Tensor, epoch: int, indices: NDArray[np.int64], part: str) -> None:
     if not torch.isfinite(loss):
         raise TrainingError(
-            f"the loss is {loss.item()} in epoch {epoch + 1}, in the batch of sequences {indices[:8].tolist()}…;"
+            f"the loss is {loss.item()} in epoch {epoch + 1}, in the batch of {part} sequences {indices[:8].tolist()}…;"
             " lower learning_rate or clip, or look for extreme values in these sequences."
         )
 
@@ -245,6 +251,6 @@ def _load(path: Path, model: LSTMClassifier, optimiser: torch.optim.Adam) -> tup
             state.setdefault(int(index), {})[field] = tensor
         model.load_state_dict(parts["model"])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise DataError(f"{path}: not a checkpoint of this run ({error}); delete it and train again.") from error
     return parts["best"], history
