@@ -1,3 +1,51 @@
-"""Probewatch reads the query log of a prediction API and says which clients probe it for training data."""
+"""Probewatch reads the query log of a prediction API and says which clients probe it for training data.
+
+The public names are loaded when they are first used, so that importing the package loads nothing heavy:
+``read_logs``, ``read_bundle``, ``Scorer``, ``Ragged``, ``SequenceClassifier`` (which needs the ``train``
+extra) and ``ProbewatchError``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probewatch.bundle import read_bundle
+    from probewatch.data.logs import read_logs
+    from probewatch.data.ragged import Ragged
+    from probewatch.errors import ProbewatchError
+    from probewatch.learn.classifier import SequenceClassifier
+    from probewatch.score.batch import Scorer
 
 __version__ = "0.1.0"
+__all__ = ["ProbewatchError", "Ragged", "Scorer", "SequenceClassifier", "__version__", "read_bundle", "read_logs"]
+
+_HOMES = {
+    "ProbewatchError": "probewatch.errors",
+    "Ragged": "probewatch.data.ragged",
+    "Scorer": "probewatch.score.batch",
+    "SequenceClassifier": "probewatch.learn.classifier",
+    "read_bundle": "probewatch.bundle",
+    "read_logs": "probewatch.data.logs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module, which is loaded now (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'probewatch' has no attribute {name!r}, expected one of: {', '.join(__all__)}")
+    try:
+        home = import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if name != "SequenceClassifier":
+            raise
+        raise ImportError(
+            f"probewatch.{name} needs {error.name}, which this host lacks;"
+            " install it with: pip install 'probewatch[train]'.",
+            name=error.name,
+        ) from error
+    globals()[name] = value = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
