@@ -46,8 +46,9 @@ class Sequences:
     """The steps of a Ragged as tensors on one device, from which batches are gathered."""
 
     def __init__(self, sequences: Ragged, device: torch.device) -> None:
-        self.values = torch.from_numpy(sequences.values).to(device)
-        self.starts = torch.from_numpy(sequences.offsets[:-1])
+        # what Ragged.load gives may not be written to, which torch warns of: "W" copies that, and only that
+        self.values = torch.from_numpy(np.require(sequences.values, requirements="W")).to(device)
+        self.starts = torch.from_numpy(np.require(sequences.offsets[:-1], requirements="W"))
         self.lengths = torch.from_numpy(sequences.lengths)
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
