@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,21 @@ PIECE = 4096  # steps of a sequence that one graph call takes; a longer one carr
 
 
 class Network:
-    """The bundle's network, ready to run; holds an ONNX Runtime session."""
+    """The bundle's network, ready to run; holds an ONNX Runtime session.
+
+    Args:
+        graph: what ``learn.graph.build_graph`` gave.
+        features: the names and order that the graph must have been built for.
+        threads: batches computed at a time, 0 for one a core; the scores are the same with any number.
+
+    Raises:
+        BundleError: the graph is damaged, or was built for other features.
+    """
 
     def __init__(self, graph: bytes, features: list[str], *, threads: int = 0) -> None:
+        self._threads = threads or len(os.sched_getaffinity(0))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1  # a batch a thread: no thread waits for another inside a batch
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -51,9 +63,10 @@ class Network:
         lengths = sequences.lengths
         state = np.zeros((len(sequences), self.state_width), np.float32) if state is None else state.copy()
         logits = np.empty(len(sequences.values), np.float32)
-        order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
+        order = np.argsort(-lengths, kind="stable")  # the longest first: the threads end together
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+
+        def take(chosen: NDArray[np.int64]) -> None:
             begins, left = sequences.offsets[chosen], lengths[chosen]
             while len(chosen):
                 taken = np.minimum(left, PIECE)
@@ -62,6 +75,13 @@ class Network:
                 state[chosen] = after
                 more = left > taken
                 chosen, begins, left = chosen[more], (begins + taken)[more], (left - taken)[more]
+
+        if len(batches) < 2 or self._threads < 2:
+            for batch in batches:
+                take(batch)
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                list(pool.map(take, batches))  # the list raises what a thread raised
         return logits, state
 
     def _call(
@@ -69,7 +89,7 @@ class Network:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         steps = np.arange(int(lengths.max()))
         rows = begins[:, None] + np.minimum(steps, lengths[:, None] - 1)  # (B, T)
-        events = values[rows]  # (B, T, F), padded with each sequence's last step
+        events = values.take(rows, axis=0)  # (B, T, F), padded with each sequence's last step
         feed = {"events": events, "lengths": lengths.astype(np.int32), "state": state}
         logits, after = self._session.run(["logits", "new_state"], feed)
         return logits[steps < lengths[:, None]], after

@@ -22,7 +22,7 @@ from probewatch.data.spool import EVENT, Spool
 from probewatch.errors import LogError
 
 MEMORY_BYTES = 1 << 30  # of DuckDB; what does not fit is kept on disk
-CHUNK_INPUTS = 1 << 26  # numbers in the input vectors of one chunk
+CHUNK_INPUTS = 1 << 24  # numbers in the input vectors of one chunk
 
 
 class Log:

@@ -11,12 +11,18 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from probewatch.data.shuffle import Shuffle
+
 EVENT, SKIPPED, DUPLICATE = 0, 1, 2
 NO_CLIENT, BAD_CLIENT, NO_TIME, BAD_TIME, BAD_CONFIDENCE, BAD_INPUTS, BAD_LABEL, BAD_LENGTH = range(3, 11)
 
 COLUMNS = """arrival BIGINT, problem UTINYINT, client VARCHAR, session VARCHAR, model VARCHAR,
     time_s DOUBLE, confidence DOUBLE, predicted BIGINT, inputs DOUBLE[], width INTEGER,
     request VARCHAR, label TINYINT"""
+
+EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label")
+ORDER = "client, model, session, time_s, arrival"
+SHUFFLED_ROWS = 8192
 
 # our field to its column in what the spool checks
 TEXTS = {
@@ -108,6 +114,8 @@ class Spool:
         self.rows("SET TimeZone = 'UTC'; SET threads = 1")
         self.rows(f"CREATE TABLE spool ({COLUMNS})")
         self.given: list[str] = []
+        self._memory_bytes = memory_bytes
+        self._shuffled: Shuffle | None = None
 
     def close(self) -> None:
         """Free the memory and the disk."""
@@ -135,7 +143,7 @@ class Spool:
 
     def filled(self) -> None:
         """Use all of the processor from now on."""
-        self.rows(f"SET threads = {self._threads}")
+        self.rows(f"SET threads = {self._threads}; SET preserve_insertion_order = false")
 
     def insert_given(self, tables: Sequence[pa.Table]) -> None:
         """Keep queries whose columns are ready made; feature columns are named ``given_NAME``."""
@@ -200,12 +208,29 @@ class Spool:
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """The queries, ordered by client, model, session, time and arrival."""
-        given = "".join(f", {quote_name('given_' + name)}" for name in self.given)
+        columns = [*EMITTED, *(f"given_{name}" for name in self.given)]
+        wanted = ", ".join(quote_name(name) for name in columns)
+        count, inputs = self.rows(f"SELECT count(*), coalesce(sum(width), 0) FROM spool WHERE problem = {EVENT}")[0]
+        if 8 * inputs > self._memory_bytes // 4:
+            size = max(count * self._memory_bytes // (64 * inputs), 1)  # an eighth of the memory each
+            yield from self._shuffle(wanted, size).batches(rows, columns)
+            return
+        query = f"SELECT {wanted} FROM spool WHERE problem = {EVENT} ORDER BY {ORDER}"
         with self.cursor() as cursor:
-            yield from cursor.sql(
-                f"SELECT client, model, session, time_s, confidence, predicted, inputs, label{given} FROM spool"
-                f" WHERE problem = {EVENT} ORDER BY client, model, session, time_s, arrival"
-            ).to_arrow_reader(rows)
+            yield from cursor.sql(query).to_arrow_reader(rows)
+
+    def _shuffle(self, wanted: str, rows_a_file: int) -> Shuffle:
+        if self._shuffled is None:
+            self.rows(
+                f"CREATE TABLE ranked AS SELECT arrival, row_number() OVER (ORDER BY {ORDER}) - 1 AS rank"
+                f" FROM spool WHERE problem = {EVENT}"
+            )
+            query = f"SELECT {wanted}, rank FROM spool JOIN ranked USING (arrival)"
+            with self.cursor() as cursor:
+                reader = cursor.sql(query).to_arrow_reader(min(rows_a_file, SHUFFLED_ROWS))
+                self._shuffled = Shuffle(iter(reader), self.folder / "sorted", rows_a_file=rows_a_file)
+            self.rows("DROP TABLE ranked")
+        return self._shuffled
 
 
 def find_rejects(cursor: duckdb.DuckDBPyConnection, first: int, last: int) -> list[tuple[int, int]]:

@@ -157,13 +157,12 @@ class Scaler:
         Args:
             groups: (F,) group of each feature; empty if nothing may be missing.
         """
-        scaler = StandardScaler().fit(sequences.values.astype(np.float64))
-        # a feature that no training session has is scaled to nothing rather than to NaN
-        mean = np.nan_to_num(scaler.mean_)
-        deviation = np.where(np.isnan(scaler.scale_) | (scaler.scale_ == 0), 1.0, scaler.scale_)
+        # a feature that no training session has stays at zero
+        never = np.isnan(sequences.values).all(axis=0)
+        scaler = StandardScaler().fit(np.where(never, 0.0, sequences.values.astype(np.float64)))
         names = sorted(set(groups) - {"time"})  # every query has its time
         flags = np.array([[(own == name) / list(groups).count(name) for name in names] for own in groups], np.float32)
-        return cls(mean, deviation, limit, flags.reshape(len(mean), len(names)))
+        return cls(scaler.mean_, scaler.scale_, limit, flags.reshape(len(never), len(names)))
 
     def transform(self, sequences: Ragged) -> Ragged:
         """(N, F) features, NaN where missing -> (N, F + G) network inputs without NaN."""

@@ -114,18 +114,18 @@ class VerdictFile:
 
     def write(self, verdicts: Verdicts) -> None:
         """Add some verdicts."""
-        columns = verdicts.columns()
-        arrays = [pa.array(columns[name], _SCHEMA.field(name).type) for name in COLUMNS]
-        first = COLUMNS.index("first_alert")
-        arrays[first] = pa.array(columns["first_alert"], pa.int64(), mask=columns["first_alert"] == 0)
-        for at, name in enumerate(COLUMNS):
-            if _SCHEMA.field(name).type == pa.string():  # a log can hold half a surrogate pair
-                texts = [text.encode("utf-8", "backslashreplace").decode() for text in columns[name]]
-                arrays[at] = pa.array([self._guard(text) for text in texts], pa.string())
+        arrays = [self._array(name, column) for name, column in verdicts.columns().items()]
         try:
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot be written ({error}); choose another --out.") from error
+
+    def _array(self, name: str, column: NDArray[Any]) -> pa.Array:
+        kind = _SCHEMA.field(name).type
+        if kind == pa.string():  # a log can hold half a surrogate pair
+            texts = (text.encode("utf-8", "backslashreplace").decode() for text in column)
+            return pa.array([self._guard(text) for text in texts], kind)
+        return pa.array(column, kind, mask=column == 0 if name == "first_alert" else None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,0 +1,174 @@
+"""From labelled sessions to a bundle: nothing leaks, the same seed gives the same bytes, a kill breaks nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probewatch.bundle import MANIFEST, Bundle, read_bundle
+from probewatch.data.records import Sessions
+from probewatch.errors import DataError
+from probewatch.learn.detector import Labelled, evaluate_detector, train_detector
+from probewatch.learn.presets import PRESETS, Config
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "report" / "metrics.json").read_text()))
+
+
+def test_training_finds_the_probing_and_leaves_a_whole_bundle(bundle: Bundle) -> None:
+    metrics = _metrics(bundle.folder)
+    assert metrics["roc_auc"] > 0.9
+    assert metrics["n"] == bundle.manifest["data"]["test"]
+    assert not (bundle.folder / ".partial").exists()
+    assert (bundle.folder / "report" / "index.html").exists()
+    assert (bundle.folder / "README.md").read_text().startswith("---\nlibrary_name: probewatch")
+
+
+def test_metrics_have_the_promised_keys(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    _, metrics = train_detector(labelled, quick, tmp_path)
+    keys = {
+        "n", "loss", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "tpr_at_fpr_0.01",
+        "tpr_at_fpr_0.001", "threshold", "tpr_at_threshold", "fpr_at_threshold", "confusion_matrix",
+    }  # fmt: skip
+    assert keys | {"families", "delay", "intervals", "allowed", "rivals"} <= set(metrics)
+    assert set(metrics["rivals"]) == {"boosting", "logistic", "count_per_hour", "prada", "near_duplicates"}
+    for rival in metrics["rivals"].values():
+        assert keys <= set(rival)
+    assert set(metrics["delay"]) == {"median", "p90"}
+    assert all(set(family) >= {"n", "rate"} for family in metrics["families"].values())
+    assert metrics["loss"] is not None
+
+
+def test_the_same_seed_gives_the_same_bytes(labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path) -> None:
+    train_detector(labelled, quick, tmp_path, rivals=False)
+    assert _files(tmp_path) == _files(bundle.folder)
+
+
+def test_another_seed_gives_other_weights(labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path) -> None:
+    other, _ = train_detector(labelled, replace(quick, seed=1), tmp_path, rivals=False)
+    assert other.graph != bundle.graph
+
+
+def test_a_killed_run_keeps_the_old_bundle_and_resumes_to_the_same_bytes(
+    labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path
+) -> None:
+    train_detector(labelled, replace(quick, epochs=1), tmp_path, rivals=False)
+    old = (tmp_path / MANIFEST).read_bytes()
+    seen = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 6:  # in the middle of the second network
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(labelled, quick, tmp_path, rivals=False, told=stop)
+    assert (tmp_path / MANIFEST).read_bytes() == old
+    read_bundle(tmp_path)
+    epochs = []
+    train_detector(labelled, quick, tmp_path, rivals=False, resume=True, told=lambda *told: epochs.append(told))
+    assert len(epochs) == 2, "only what was missing is trained"
+    assert _files(tmp_path) == _files(bundle.folder)
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(
+    labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(labelled, replace(quick, seed=9), tmp_path, rivals=False, told=stop)
+    train_detector(labelled, quick, tmp_path, rivals=False, resume=True)
+    assert _files(tmp_path) == _files(bundle.folder)
+
+
+def _shuffled_test_labels(data: Labelled, bundle: Bundle) -> Labelled:
+    from probewatch.bundle import session_key
+
+    label = data.label.copy()
+    keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
+    held = np.array([key in bundle.held_out for key in keys])
+    random = np.random.default_rng(0)
+    confidence = data.sessions.confidence.copy()
+    inside = np.repeat(held, data.sessions.lengths)
+    confidence[inside] = random.uniform(0.5, 1.0, int(inside.sum()))
+    return replace(data, sessions=replace(data.sessions, confidence=confidence), label=label)
+
+
+def test_the_content_of_test_sessions_reaches_nothing_that_is_learned(
+    labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path
+) -> None:
+    other, _ = train_detector(_shuffled_test_labels(labelled, bundle), quick, tmp_path, rivals=False)
+    assert other.graph == bundle.graph
+    assert other.threshold == bundle.threshold
+    assert {name: scale.to_json() for name, scale in other.scales.items()} == {
+        name: scale.to_json() for name, scale in bundle.scales.items()
+    }
+    assert other.manifest["baseline"] == bundle.manifest["baseline"]
+
+
+def test_families_reach_nothing_that_is_learned(
+    labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path
+) -> None:
+    renamed = replace(labelled, family=np.array([f"f{index}" for index in range(len(labelled.label))], object))
+    other, _ = train_detector(renamed, quick, tmp_path, rivals=False)
+    assert other.graph == bundle.graph
+    assert other.threshold == bundle.threshold
+
+
+def test_allowed_clients_are_left_out_and_have_their_own_row(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    allowed = np.isin(labelled.sessions.client.astype(str), ["user-1", "user-2"])
+    data = replace(labelled, allowed=allowed)
+    bundle, metrics = train_detector(data, quick, tmp_path, rivals=False)
+    assert bundle.manifest["data"]["allowed"] == allowed.sum() == 6
+    parts = bundle.manifest["data"]
+    assert parts["train"] + parts["valid"] + parts["test"] == (~allowed).sum()
+    assert metrics["allowed"]["n"] == 6
+    assert metrics["n"] == parts["test"]
+
+
+def test_on_its_own_log_only_the_test_sessions_count(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
+    metrics = evaluate_detector(bundle, labelled, tmp_path)
+    own = _metrics(bundle.folder)
+    assert metrics["n"] == own["n"]
+    assert metrics["roc_auc"] == own["roc_auc"]
+    assert "only the sessions of its test split count" in metrics["notes"][0]
+
+
+def test_on_another_log_all_labelled_sessions_count(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
+    metrics = evaluate_detector(bundle, replace(labelled, sha256="another"), tmp_path)
+    assert metrics["n"] == len(labelled.label)
+    assert metrics["notes"] == []
+
+
+def test_a_log_without_labels_cannot_be_evaluated(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
+    unknown = replace(labelled, label=np.full(len(labelled.label), -1, np.int8))
+    with pytest.raises(DataError, match="no labelled session to evaluate on; give --labels"):
+        evaluate_detector(bundle, unknown, tmp_path)
+    with pytest.raises(DataError, match="has 0 attack sessions"):
+        train_detector(unknown, PRESETS["default"], tmp_path)
+
+
+def test_a_budget_that_the_sample_cannot_support_is_refused(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"0\.001"):
+        train_detector(labelled, replace(quick, max_fpr=0.001), tmp_path, rivals=False)
+
+
+def test_the_article_preset_refuses_a_log_without_inputs(labelled: Labelled, tmp_path: Path) -> None:
+    sessions: Sessions = replace(
+        labelled.sessions, inputs=np.zeros(0), input_offsets=np.zeros(len(labelled.sessions.time_s) + 1, np.int64)
+    )
+    with pytest.raises(DataError, match=r"lack what the features \['distance_from_anchor_vector'\]"):
+        train_detector(replace(labelled, sessions=sessions), PRESETS["article"], tmp_path)

@@ -1,0 +1,73 @@
+"""Explanations name the behaviour that made the score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from probewatch.data.features import DEFAULT
+from probewatch.data.ragged import Ragged
+from probewatch.learn.dataset import Scaler
+from probewatch.learn.graph import build_graph
+from probewatch.learn.model import LSTMClassifier
+from probewatch.network import Network
+from probewatch.score.batch import Scorer
+from probewatch.score.explain import BEHAVIOURS, explain
+
+NAMES = ["log_odds", "changed_share", "log_gap"]
+
+
+def _network_that_sees(column: int) -> Network:
+    """Logits that rise with one feature and know nothing of the others."""
+    model = LSTMClassifier(3, 4)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.lstm.weight_ih_l0[8:12, column] = 3.0  # the cell's candidate value
+        model.lstm.bias_ih_l0[0:4] = 4.0  # the input gate is open
+        model.lstm.bias_ih_l0[12:16] = 4.0  # so is the output gate
+        model.linear.weight[:] = 2.0
+    plain = Scaler(np.zeros(3), np.ones(3), 0.0, np.zeros((3, 0), np.float32))
+    return Network(build_graph([model], plain, NAMES), NAMES)
+
+
+def test_the_behaviour_that_the_network_sees_is_named_with_its_number() -> None:
+    rows = Ragged.from_list([np.column_stack([np.ones(5), np.full(5, 0.4), np.ones(5)])])
+    (sentence,) = explain(_network_that_sees(1), NAMES, dict.fromkeys(NAMES, 0.0), rows, np.array([5]))
+    assert sentence.startswith("inputs changed from query to query (40%) +")
+    assert "confidence" not in sentence
+    assert "pacing" not in sentence
+
+
+def test_the_query_where_the_score_rose_is_named() -> None:
+    steps = np.zeros((6, 3))
+    steps[3:, 1] = 1.0
+    (sentence,) = explain(
+        _network_that_sees(1), NAMES, dict.fromkeys(NAMES, 0.0), Ragged.from_list([steps]), np.array([6])
+    )
+    assert "rose most at queries 4" in sentence
+
+
+def test_only_what_came_before_the_explained_query_counts() -> None:
+    steps = np.zeros((6, 3))
+    steps[:3, 1] = 1.0
+    later = steps.copy()
+    later[3:, 1] = -9.0
+    network, usual, ends = _network_that_sees(1), dict.fromkeys(NAMES, 0.0), np.array([3])
+    first = explain(network, NAMES, usual, Ragged.from_list([steps]), ends)
+    second = explain(network, NAMES, usual, Ragged.from_list([later]), ends)
+    assert first.tolist() == second.tolist()
+
+
+def test_every_default_feature_belongs_to_exactly_one_behaviour() -> None:
+    for name in DEFAULT:
+        assert sum(name.startswith(behaviour.prefixes) for behaviour in BEHAVIOURS) == 1, name
+
+
+def test_alerts_of_probing_name_nearness_steps_or_changes(bundle: Any, labelled: Any) -> None:
+    (verdicts,) = Scorer(bundle).score([labelled.sessions])
+    caught = verdicts.why[verdicts.alert & (labelled.label == 1)]
+    assert len(caught)
+    assert all("quer" in sentence or "confidence" in sentence for sentence in caught)
