@@ -30,7 +30,8 @@ def _sessions(clients: list[int], starts: list[float] | None = None) -> Sessions
         session=np.array([f"s{index}" for index in range(count)], object), client=names,
         model=np.full(count, "m", object), offsets=offsets_of(np.full(count, 2)),
         time_s=np.column_stack([begins, begins + 1]).ravel(), confidence=np.full(2 * count, 0.5),
-        predicted_class=np.zeros(2 * count, np.int64), inputs=np.zeros(0), input_offsets=np.zeros(2 * count + 1, np.int64),
+        predicted_class=np.zeros(2 * count, np.int64), inputs=np.zeros(0),
+        input_offsets=np.zeros(2 * count + 1, np.int64),
         label=np.zeros(count, np.int8), before=np.zeros(count, np.int64), ends=np.ones(count, bool),
     )  # fmt: skip
 

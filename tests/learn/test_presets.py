@@ -39,7 +39,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_values_out_of_range_are_named_at_once() -> None:
-    with pytest.raises(ConfigError, match="dropout is 1.0, expected from 0 to below 1; learning_rate is 0") as told:
+    with pytest.raises(ConfigError, match=r"dropout is 1\.0, expected from 0 to below 1; learning_rate is 0") as told:
         Config(dropout=1.0, learning_rate=0.0, features=("log_odds", "moon"))
     assert "moon" in str(told.value)
 

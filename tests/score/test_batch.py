@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,7 @@ def test_a_session_cut_into_chunks_is_told_once_and_scores_as_if_whole(
     index = int(np.argmax(np.where(sessions.lengths > 20, verdicts.score, 0)))
     one = sessions.take(np.array([index]))
     edges = [0, *pieces, int(one.lengths[0])]
-    chunks = [
-        _cut(one, start, stop, before=start, ends=stop == edges[-1])
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    chunks = [_cut(one, start, stop, before=start, ends=stop == edges[-1]) for start, stop in itertools.pairwise(edges)]
     (whole,) = Scorer(bundle).score(chunks)
     assert whole.session[0] == verdicts.session[index]
     assert whole.events[0] == verdicts.events[index]

@@ -16,6 +16,14 @@ from probewatch.network import Network
 from probewatch.score.batch import Scorer
 from probewatch.score.explain import BEHAVIOURS, explain
 
+
+def _explain(network: Network, steps: np.ndarray, end: int) -> str:
+    rows = Ragged.from_list([steps])
+    logits, _ = network.run(rows)
+    (sentence,) = explain(network, NAMES, dict.fromkeys(NAMES, 0.0), rows, logits, np.array([end]))
+    return str(sentence)
+
+
 NAMES = ["log_odds", "changed_share", "log_gap"]
 
 
@@ -34,8 +42,8 @@ def _network_that_sees(column: int) -> Network:
 
 
 def test_the_behaviour_that_the_network_sees_is_named_with_its_number() -> None:
-    rows = Ragged.from_list([np.column_stack([np.ones(5), np.full(5, 0.4), np.ones(5)])])
-    (sentence,) = explain(_network_that_sees(1), NAMES, dict.fromkeys(NAMES, 0.0), rows, np.array([5]))
+    steps = np.column_stack([np.ones(5), np.full(5, 0.4), np.ones(5)])
+    sentence = _explain(_network_that_sees(1), steps, 5)
     assert sentence.startswith("inputs changed from query to query (40%) +")
     assert "confidence" not in sentence
     assert "pacing" not in sentence
@@ -44,9 +52,7 @@ def test_the_behaviour_that_the_network_sees_is_named_with_its_number() -> None:
 def test_the_query_where_the_score_rose_is_named() -> None:
     steps = np.zeros((6, 3))
     steps[3:, 1] = 1.0
-    (sentence,) = explain(
-        _network_that_sees(1), NAMES, dict.fromkeys(NAMES, 0.0), Ragged.from_list([steps]), np.array([6])
-    )
+    sentence = _explain(_network_that_sees(1), steps, 6)
     assert "rose most at queries 4" in sentence
 
 
@@ -55,10 +61,8 @@ def test_only_what_came_before_the_explained_query_counts() -> None:
     steps[:3, 1] = 1.0
     later = steps.copy()
     later[3:, 1] = -9.0
-    network, usual, ends = _network_that_sees(1), dict.fromkeys(NAMES, 0.0), np.array([3])
-    first = explain(network, NAMES, usual, Ragged.from_list([steps]), ends)
-    second = explain(network, NAMES, usual, Ragged.from_list([later]), ends)
-    assert first.tolist() == second.tolist()
+    network = _network_that_sees(1)
+    assert _explain(network, steps, 3) == _explain(network, later, 3)
 
 
 def test_every_default_feature_belongs_to_exactly_one_behaviour() -> None:

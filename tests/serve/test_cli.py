@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -24,6 +25,10 @@ def _run(*words: object, code: int = 0) -> Any:
     assert result.exit_code == code, result.output + str(result.exception)
     assert "Traceback" not in result.output
     return result
+
+
+def _text(log: Path) -> str:
+    return gzip.decompress(log.read_bytes()).decode()
 
 
 @pytest.fixture
@@ -90,10 +95,8 @@ def test_a_threshold_of_ones_choice_counts(bundle: Bundle, log_files: tuple[Path
 
 
 def test_rejects_are_counted_told_and_written(bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path) -> None:
-    import gzip
-
     log = tmp_path / "broken.jsonl"
-    lines = gzip.open(log_files[0], "rt").read().splitlines()
+    lines = _text(log_files[0]).splitlines()
     lines.insert(3, "{broken")
     log.write_text("\n".join(lines) + "\n")
     rejects = tmp_path / "rejects.jsonl"
@@ -174,10 +177,8 @@ def test_kill_leaves_the_previous_artefact_whole(
 
 
 def test_hostile_names_reach_no_terminal(bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path) -> None:
-    import gzip
-
     log = tmp_path / "hostile.jsonl"
-    text = gzip.open(log_files[0], "rt").read().replace('"user-0"', '"\\u001b[31m[bold]x"')
+    text = _text(log_files[0]).replace('"user-0"', '"\\u001b[31m[bold]x"')
     log.write_text(text)
     shown = _run("score", bundle.folder, log, "--threshold", 0).stdout
     assert "\x1b" not in shown

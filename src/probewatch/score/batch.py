@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from probewatch.bundle import Bundle
 from probewatch.data.features import State, anchor_width, compute, new_state
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions
+from probewatch.data.records import Sessions, ranges
 from probewatch.errors import DataError
 from probewatch.network import Network, summarise
 from probewatch.score.explain import explain
@@ -91,8 +91,10 @@ class Scorer:
         alerts = np.flatnonzero(first)
         if why and len(alerts):
             found = rows.take(alerts)
-            ends = found.lengths if decision == "last" else _peaks(logits, rows.offsets)[alerts]
-            reasons[alerts] = explain(self.network, self.bundle.features, self.bundle.manifest["baseline"], found, ends)
+            own = logits[ranges(rows.offsets[alerts], found.lengths)]
+            ends = found.lengths if decision == "last" else _peaks(own, found.offsets)
+            usual = self.bundle.manifest["baseline"]
+            reasons[alerts] = explain(self.network, self.bundle.features, usual, found, own, ends)
         verdicts = Verdicts(
             chunk.session, chunk.client, chunk.model, rows.lengths + chunk.before,
             score, last, first > 0, first, allowed, reasons,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from probewatch.data.features import FLOOR
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import ranges
+from probewatch.data.records import offsets_of, ranges
 from probewatch.network import Network
 
-RECENT = 256  # queries before the peak that an explanation looks at
+RECENT = 32  # queries before the explained one on which behaviours are taken away, as many as features compare
 SMALLEST = 0.1  # a behaviour that moves the log-odds by less is not named
 
 
@@ -90,62 +90,67 @@ BEHAVIOURS = (
 
 
 def explain(
-    network: Network, features: Sequence[str], baseline: Mapping[str, float], sequences: Ragged, ends: NDArray[np.int64]
+    network: Network,
+    features: Sequence[str],
+    baseline: Mapping[str, float],
+    sequences: Ragged,
+    logits: NDArray[np.float32],
+    ends: NDArray[np.int64],
 ) -> NDArray[np.object_]:
     """A sentence for each sequence on what made its score at one query.
 
-    What a behaviour added is how far the score falls when it alone is set to what is usual in training,
-    and how far it rises when all but it are, meaned: the first and last terms of its Shapley value
-    (Lundberg and Lee 2017, equation 8), so that two that say the same do not hide each other.
+    What a behaviour added is how far the score falls when it alone is set to what is usual in the recent
+    queries, and how far it rises when all but it are, meaned: the first and last terms of its Shapley
+    value (Lundberg and Lee 2017, equation 8), so that two that say the same do not hide each other.
 
     Args:
         network: the bundle's.
         features: F names, the columns of ``sequences``.
         baseline: what is usual of each feature in benign training sessions.
-        sequences: S sequences.
+        sequences: S sequences of N steps in all.
+        logits: (N,) the network's logit after each.
         ends: (S,) number of the query, from 1, that is explained.
 
     Returns:
         (S,) str objects.
     """
+    effects, recent = _effects(network, features, baseline, sequences, ends)
+    sentences = []
+    for s, (start, end) in enumerate(zip(sequences.offsets[:-1], ends, strict=True)):
+        steep = _steepest(logits[start : start + end])
+        sentences.append("; ".join([*_behaviours(features, recent[s], effects[:, s]), *steep]))
+    return np.array(sentences, object)
+
+
+def _effects(
+    network: Network,
+    features: Sequence[str],
+    baseline: Mapping[str, float],
+    sequences: Ragged,
+    ends: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], Ragged]:
+    """(behaviours, S) what each added in log-odds, and the recent queries that it was measured on."""
     kept = np.minimum(ends, RECENT)
-    starts = sequences.offsets[:-1] + ends - kept
-    recent = Ragged(sequences.values[ranges(starts, kept)], np.append(0, np.cumsum(kept)))
-    logits, _ = network.run(recent)
-    finish = recent.offsets[1:] - 1
+    recent = Ragged(sequences.values[ranges(sequences.offsets[:-1] + ends - kept, kept)], offsets_of(kept))
     usual = np.where(np.isnan(recent.values), np.nan, [baseline[name] for name in features]).astype(np.float32)
+    finish = recent.offsets[1:] - 1
 
     def score(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return network.run(Ragged(values, recent.offsets))[0][finish]
 
-    nothing = score(usual)
+    everything, nothing = score(recent.values), score(usual)
     effects = np.zeros((len(BEHAVIOURS), len(recent)))
     for row, behaviour in enumerate(BEHAVIOURS):
         own = np.array([name.startswith(behaviour.prefixes) for name in features])
         if own.any():
-            without = logits[finish] - score(np.where(own, usual, recent.values))
+            without = everything - score(np.where(own, usual, recent.values))
             alone = score(np.where(own, recent.values, usual)) - nothing
             effects[row] = 0.5 * (without + alone)
-    rises = np.diff(logits, prepend=np.float32(0.0))
-    rises[recent.offsets[:-1]] = 0.0  # the first query of a sequence rises from nothing
-    return np.array(
-        [
-            _sentence(
-                features, recent[s], effects[:, s], rises[recent.offsets[s] : recent.offsets[s + 1]], ends[s] - kept[s]
-            )
-            for s in range(len(recent))
-        ],
-        object,
-    )
+    return effects, recent
 
 
-def _sentence(
-    features: Sequence[str],
-    rows: NDArray[np.float32],
-    effects: NDArray[np.float64],
-    rises: NDArray[np.float32],
-    skipped: int,
-) -> str:
+def _behaviours(features: Sequence[str], rows: NDArray[np.float32], effects: NDArray[np.float64]) -> list[str]:
+    """The three that added most, in words."""
     parts = []
     for at in np.argsort(-effects)[:3]:
         behaviour = BEHAVIOURS[at]
@@ -155,6 +160,12 @@ def _sentence(
         known = column[~np.isnan(column)]
         text = behaviour.say(float(np.mean(known))) if len(known) else behaviour.say(0.0).split(" (")[0]
         parts.append(f"{text} {effects[at]:+.1f}")
-    steep = [at for at in np.argsort(-rises)[:2] if rises[at] > SMALLEST]
-    where = ", ".join(f"{at + 1 + skipped} ({rises[at]:+.1f})" for at in sorted(steep))
-    return "; ".join([*parts, *([f"rose most at queries {where}"] if where else [])])
+    return parts
+
+
+def _steepest(logits: NDArray[np.float32]) -> list[str]:
+    """The two queries at which the score rose most, in words; the first rises from nothing."""
+    rises = np.diff(logits, prepend=logits[:1])
+    steep = sorted(at for at in np.argsort(-rises)[:2] if rises[at] > SMALLEST)
+    where = ", ".join(f"{at + 1} ({rises[at]:+.1f})" for at in steep)
+    return [f"rose most at queries {where}"] if where else []
