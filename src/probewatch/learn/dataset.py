@@ -158,7 +158,7 @@ class Scaler:
             groups: (F,) group of each feature; empty if nothing may be missing.
         """
         # a feature that no training session has stays at zero
-        never = np.isnan(sequences.values).all(axis=0)
+        never: NDArray[np.bool_] = np.all(np.isnan(sequences.values), axis=0)
         scaler = StandardScaler().fit(np.where(never, 0.0, sequences.values.astype(np.float64)))
         names = sorted(set(groups) - {"time"})  # every query has its time
         flags = np.array([[(own == name) / list(groups).count(name) for name in names] for own in groups], np.float32)
