@@ -252,5 +252,6 @@ def _load(path: Path, model: LSTMClassifier, optimiser: torch.optim.Adam) -> tup
         model.load_state_dict(parts["model"])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise DataError(f"{path}: not a checkpoint of this run ({error}); delete it and train again.") from error
+        told = " ".join(str(error).split())  # torch tells each mistake on a line of its own
+        raise DataError(f"{path}: not a checkpoint of this run ({told}); delete it and train again.") from error
     return parts["best"], history
