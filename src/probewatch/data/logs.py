@@ -19,6 +19,7 @@ from probewatch.data.records import Sessions
 from probewatch.data.rejects import Counts, Reject, RejectList
 from probewatch.data.sessions import iter_sessions, to_iso
 from probewatch.data.spool import EVENT, Spool
+from probewatch.data.tables import first_line
 from probewatch.errors import LogError
 
 MEMORY_BYTES = 1 << 30  # of DuckDB; what does not fit is kept on disk
@@ -63,8 +64,11 @@ class Log:
         """
         (widest,) = self._spool.rows("SELECT coalesce(max(width), 0) FROM spool")[0]
         rows = max(min(chunk_events, CHUNK_INPUTS // max(widest, 1)), 1)
-        batches = self._spool.batches(rows)
-        return iter_sessions(batches, gap_s=self._gap_s, chunk_events=rows, given=self._spool.given)
+        try:
+            batches = self._spool.batches(rows)
+            yield from iter_sessions(batches, gap_s=self._gap_s, chunk_events=rows, given=self._spool.given)
+        except duckdb.Error as error:
+            raise LogError(f"the log's queries cannot be sorted ({first_line(error)}); free memory or disk.") from error
 
     def all_sessions(self) -> Sessions:
         """All sessions at once, whole: for logs that fit in memory."""
@@ -151,9 +155,10 @@ def read_logs(
             counts = ingest.finish()
     except BaseException as error:
         spool.close()
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise LogError(f"the log does not fit ({first_line(error)}); free memory or disk.") from error
         if isinstance(error, duckdb.Error):
-            what = str(error).strip().split("\n", 1)[0]
-            raise LogError(f"the log cannot be taken into the database ({what}); check the field mapping.") from error
+            raise LogError(f"the log cannot be read ({first_line(error)}); check the field mapping.") from error
         raise
     return Log(spool, found, kept, counts, gap_s)
 

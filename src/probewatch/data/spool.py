@@ -23,6 +23,7 @@ COLUMNS = """arrival BIGINT, problem UTINYINT, client VARCHAR, session VARCHAR, 
 EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label")
 ORDER = "client, model, session, time_s, arrival"
 SHUFFLED_ROWS = 8192
+WIDE = 128  # inputs a query, from where DuckDB's sort may give up for want of memory
 
 # our field to its column in what the spool checks
 TEXTS = {
@@ -211,13 +212,23 @@ class Spool:
         columns = [*EMITTED, *(f"given_{name}" for name in self.given)]
         wanted = ", ".join(quote_name(name) for name in columns)
         count, inputs = self.rows(f"SELECT count(*), coalesce(sum(width), 0) FROM spool WHERE problem = {EVENT}")[0]
-        if 8 * inputs > self._memory_bytes // 4:
-            size = max(count * self._memory_bytes // (64 * inputs), 1)  # an eighth of the memory each
-            yield from self._shuffle(wanted, size).batches(rows, columns)
-            return
-        query = f"SELECT {wanted} FROM spool WHERE problem = {EVENT} ORDER BY {ORDER}"
-        with self.cursor() as cursor:
-            yield from cursor.sql(query).to_arrow_reader(rows)
+        wide = inputs > WIDE * count and 8 * inputs > self._memory_bytes // 4
+        done = 0
+        if not wide:
+            query = f"SELECT {wanted} FROM spool WHERE problem = {EVENT} ORDER BY {ORDER}"
+            try:
+                with self.cursor() as cursor:
+                    for batch in cursor.sql(query).to_arrow_reader(rows):
+                        yield batch
+                        done += len(batch)
+            except duckdb.OutOfMemoryException:
+                wide = True
+        if wide:
+            size = max(count * self._memory_bytes // max(64 * inputs, 1), 1)  # an eighth of the memory each
+            for batch in self._shuffle(wanted, size).batches(rows, columns):
+                if done < len(batch):
+                    yield batch.slice(done)
+                done = max(done - len(batch), 0)
 
     def _shuffle(self, wanted: str, rows_a_file: int) -> Shuffle:
         if self._shuffled is None:
