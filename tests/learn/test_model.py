@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from probewatch.errors import DataError
 from probewatch.learn.model import LSTMClassifier, check_lengths
+from probewatch.learn.train import one_thread
 
 KINDS = [
     pytest.param(
@@ -16,6 +17,12 @@ KINDS = [
     )
     for layers, both, last, outputs in product((1, 2), (False, True), (True, False), (1, 3))
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_one_thread():
+    with one_thread():
+        yield
 
 
 def _model(**options):
@@ -45,7 +52,7 @@ def test_a_batch_scores_each_sequence_as_it_scores_alone(options):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
     behind=st.integers(0, 7),

@@ -264,7 +264,7 @@ def test_attacks_weigh_as_much_as_the_benign_if_asked_to():
     # no features, so the best score is a constant: the log-odds of the classes, or 0 if they weigh the same
     flat = Ragged(np.zeros((40, 1), np.float32), np.arange(41))
     label = (np.arange(40) < 8).astype(np.int64)
-    config = replace(TINY, dropout=0.0, epochs=150, patience=150, batch=40, learning_rate=0.05)
+    config = replace(TINY, dropout=0.0, epochs=60, patience=60, batch=40, learning_rate=0.1)
     for balanced, expected in ((False, np.log(8 / 32)), (True, 0.0)):
         fitted = fit(flat, label, flat, label, replace(config, balanced=balanced))
         with torch.no_grad():
@@ -275,7 +275,7 @@ def test_attacks_weigh_as_much_as_the_benign_if_asked_to():
 def test_several_classes_weigh_the_same_if_asked_to():
     flat = Ragged(np.zeros((40, 1), np.float32), np.arange(41))
     label = np.repeat([0, 1, 2], [4, 16, 20])
-    config = replace(TINY, dropout=0.0, epochs=150, patience=150, batch=40, learning_rate=0.05)
+    config = replace(TINY, dropout=0.0, epochs=60, patience=60, batch=40, learning_rate=0.1)
     for balanced, expected in ((False, [0.1, 0.4, 0.5]), (True, [1 / 3] * 3)):
         fitted = fit(flat, label, flat, label, replace(config, balanced=balanced), outputs=3)
         with torch.no_grad():

@@ -227,7 +227,8 @@ def _read_sequence(sequence: Any, index: int) -> NDArray[Any]:
 def _read_labels(y: ArrayLike, sequences: int) -> NDArray[Any]:
     try:
         labels = np.asarray(y)
-        kind = type_of_target(labels, input_name="y")
+        with np.errstate(invalid="ignore"):  # it casts NaN before it refuses it
+            kind = type_of_target(labels, input_name="y")
     except (TypeError, ValueError) as error:
         raise DataError(f"y cannot be used as labels ({error}); give each sequence one class.") from error
     if labels.shape != (sequences,):

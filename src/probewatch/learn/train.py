@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
 
 RAMP = 16  # queries until a session's step counts in full: there is little to see before
+_TURN = threading.RLock()  # whose turn it is to set what torch keeps for the whole process
 Epoch = dict[str, float]  # epoch, train_loss, valid_loss
 Progress = Callable[[Epoch, int], None]  # an epoch that is done, and how many there are at most
 
@@ -120,14 +122,16 @@ def one_thread() -> Iterator[None]:
     """Torch works with one thread inside.
 
     Batches this small gain little from a second thread, lose a hundredfold where another program holds the
-    core it waits for, and differ in their last bits with the number of threads.
+    core it waits for, and differ in their last bits with the number of threads. That number and the random
+    state are the whole process's, so Python threads that train (joblib's, say) take turns.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with _TURN:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def loss_of(
