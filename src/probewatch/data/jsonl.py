@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,11 +14,11 @@ import pyarrow as pa
 from probewatch.data.fields import FieldMap, split_path
 from probewatch.data.lines import Block
 from probewatch.data.spool import (
+    EVENT,
     TEXTS,
     Spool,
     find_rejects,
     insert_statement,
-    misses_inputs,
     quote_name,
     quote_text,
 )
@@ -53,15 +55,19 @@ class LineReader:
             return []
         first = base + block.first_line
         with self._spool.cursor() as cursor:
-            if not self._read_fast(cursor, block, base):
+            found = self._read_fast(cursor, block, base)
+            if found is None:
                 self._read_slowly(cursor, block, base)
-            rejects = find_rejects(cursor, first, first + len(block) - 1)
-        return [(arrival - first, problem) for arrival, problem in rejects if usable[arrival - first]]
+                found = find_rejects(cursor, first, first + len(block) - 1)
+        return [
+            (arrival - first, problem) for arrival, problem in found if problem != EVENT and usable[arrival - first]
+        ]
 
-    def _read_fast(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> bool:
+    def _read_fast(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> list[tuple[int, int]] | None:
+        """The rejects, or None, and nothing kept, where this way cannot be trusted."""
+        first = base + block.first_line
         longest = max(LEAST_LINE_BYTES, int(np.diff(block.ends, prepend=0).max()) + 1)
-        path = self._spool.folder / f"{base + block.first_line}.jsonl"
-        path.write_bytes(block.filled(FILLER))
+        path = self._write(block.filled(FILLER))
         options = f"columns = {self._columns}, ignore_errors = true, maximum_object_size = {longest}"
         source = f"read_ndjson({quote_text(str(path))}, {options})"
         cursor.execute("BEGIN")
@@ -69,15 +75,24 @@ class LineReader:
             raw = self._fast.replace("{source}", source).replace("{first}", str(block.first_line))
             statement = insert_statement(raw, base=base, query_event=self._fields.query_event)
             rows = cursor.execute(statement).fetchall()[0][0]
-            first = base + block.first_line
-            one_list = isinstance(self._fields.inputs, str)
-            whole = rows == len(block) and not (one_list and misses_inputs(cursor, first, first + rows - 1))
+            found = find_rejects(cursor, first, first + rows - 1)
+        except duckdb.OutOfMemoryException:
+            raise
         except duckdb.Error:
-            whole = False
-        finally:
-            path.unlink()
+            rows, found = 0, []
+        one_list = isinstance(self._fields.inputs, str)
+        whole = rows == len(block) and not (one_list and any(problem == EVENT for _, problem in found))
         cursor.execute("COMMIT" if whole else "ROLLBACK")
-        return whole
+        return found if whole else None
+
+    def _write(self, content: bytes) -> Path:
+        """Put a block into the calling thread's file: overwriting it costs less than a new one."""
+        path = self._spool.folder / f"{threading.get_ident()}.jsonl"
+        path.touch()
+        with path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
+        return path
 
     def _read_slowly(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> None:
         lines = np.arange(block.first_line, block.first_line + len(block), dtype=np.int64)

@@ -6,8 +6,8 @@ import codecs
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from probewatch.errors import LogError
 
-BLOCK_BYTES = 16 << 20  # the allocator hands blocks of this size out again; larger ones cost page faults
+BLOCK_BYTES = 24 << 20  # the allocator hands out blocks of this size again; from 32 MiB on they cost page faults
 LINE_LIMIT_BYTES = 16 << 20
 SCAN_BYTES = 1 << 18  # newlines are looked for in pieces that stay in the processor's cache
 READ_BYTES = 1 << 20
-NEWLINE, SPACE = 10, 32
+NEWLINE, SPACE, FIRST_NOT_ASCII = 10, 32, 128
 TOO_LONG = f"the line has more than {LINE_LIMIT_BYTES >> 20} MiB, expected one query; drop it"
 
 
@@ -84,32 +84,32 @@ class Block:
         return pa.Array.from_buffers(pa.large_string(), len(self), [valid, offsets, pa.py_buffer(self.content)])
 
 
-def read_bytes(path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
-    """The content of a file in pieces of about 1 MiB, unpacked if it is gzip.
+def read_bytes(path: Path, progress: Callable[[int], None], *, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
+    """The content of a file in pieces, unpacked if it is gzip.
 
     Raises:
-        LogError: the file cannot be opened.
+        LogError: the file cannot be opened or read.
         CutShortError: a gzip stream ends early or is damaged, after all that could be unpacked.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            yield from _unpack(file, progress) if packed else _read(file, progress)
+            yield from _unpack(file, progress) if packed else _read(file, progress, piece_bytes)
     except OSError as error:
         raise LogError(f"{path}: cannot be read ({error.strerror}); give a readable file.") from error
 
 
-def _read(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
-    while piece := file.read(READ_BYTES):
+def _read(file: RawIOBase, progress: Callable[[int], None], piece_bytes: int) -> Iterator[bytes]:
+    while piece := file.read(piece_bytes):
         progress(len(piece))
         yield piece
 
 
-def _unpack(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+def _unpack(file: RawIOBase, progress: Callable[[int], None]) -> Iterator[bytes]:
     stream = zlib.decompressobj(31)
     fresh = True
-    for piece in _read(file, progress):
+    for piece in _read(file, progress, READ_BYTES):
         while piece:
             if fresh and not (piece := piece.lstrip(b"\0")):
                 break  # zero padding between or behind members
@@ -135,7 +135,8 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
     """
     line = 1
     try:
-        for content in _cut_at_newlines(_without_mark(read_bytes(path, progress)), block_bytes):
+        pieces = _without_mark(read_bytes(path, progress, piece_bytes=block_bytes))
+        for content in _cut_at_newlines(pieces, block_bytes):
             block = make_block(content, line) if content is not None else _reject_block(line, TOO_LONG)
             yield block
             line += len(block)
@@ -152,28 +153,29 @@ def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _cut_at_newlines(pieces: Iterator[bytes], block_bytes: int) -> Iterator[bytes | None]:
     """Pieces of whole lines, None for a line over the limit; only the last may lack its newline."""
-    pending: list[bytes] = []
+    pending: list[bytes | memoryview] = []
     size, dropping = 0, False
     try:
         for piece in pieces:
+            rest = memoryview(piece)
             if dropping:
-                _, newline, piece = piece.partition(b"\n")
-                if not newline:
+                end = piece.find(b"\n") + 1
+                if not end:
                     continue
-                dropping = False
+                dropping, rest = False, rest[end:]
                 yield None
-            size += len(piece)
-            head, newline, tail = piece.rpartition(b"\n") if size >= block_bytes else (b"", b"", piece)
-            if newline:
-                yield b"".join([*pending, head, newline])
-                pending, size = [], len(tail)
-            pending.append(tail)
+            size += len(rest)
+            end = len(rest) - (len(piece) - piece.rfind(b"\n") - 1) if size >= block_bytes else 0
+            if end > 0:
+                yield b"".join([*pending, rest[:end]])
+                pending, size, rest = [], len(rest) - end, rest[end:]
+            pending.append(rest)
             if size > max(block_bytes, LINE_LIMIT_BYTES):
-                whole, newline, rest = b"".join(pending).rpartition(b"\n")
+                whole, newline, tail = b"".join(pending).rpartition(b"\n")
                 if newline:
                     yield whole + newline
-                dropping = len(rest) > LINE_LIMIT_BYTES
-                pending, size = ([], 0) if dropping else ([rest], len(rest))
+                dropping = len(tail) > LINE_LIMIT_BYTES
+                pending, size = ([], 0) if dropping else ([tail], len(tail))
     except CutShortError:
         whole, newline, _ = b"".join(pending).rpartition(b"\n")
         if newline:
@@ -192,18 +194,23 @@ def _reject_block(line: int, reason: str) -> Block:
 def make_block(content: bytes, first_line: int) -> Block:
     """The lines of ``content``; the last one may lack its newline."""
     raw = np.frombuffer(content, np.uint8)
-    ends = _find_newlines(raw) + 1
+    ends, ascii_only = _scan(raw)
     if not len(ends) or ends[-1] != len(raw):
         ends = np.append(ends, len(raw))
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     long = {int(index): TOO_LONG for index in np.flatnonzero(ends - starts > LINE_LIMIT_BYTES)}
-    rejected = long if content.isascii() else {**_find_undecodable(content, starts, ends), **long}
+    rejected = long if ascii_only else {**_find_undecodable(content, starts, ends), **long}
     return Block(first_line, content, ends, _find_blank(raw, starts, ends), sorted(rejected.items()))
 
 
-def _find_newlines(raw: NDArray[np.uint8]) -> NDArray[np.int64]:
-    found = [np.flatnonzero(raw[at : at + SCAN_BYTES] == NEWLINE) + at for at in range(0, len(raw), SCAN_BYTES)]
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+def _scan(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
+    """Where lines end, and whether all is ASCII: both in one pass over memory."""
+    ends, highest = [np.zeros(0, np.int64)], 0
+    for at in range(0, len(raw), SCAN_BYTES):
+        piece = raw[at : at + SCAN_BYTES]
+        ends.append(np.flatnonzero(piece == NEWLINE) + (at + 1))
+        highest = max(highest, int(piece.max()))
+    return np.concatenate(ends), highest < FIRST_NOT_ASCII
 
 
 def _find_blank(raw: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:

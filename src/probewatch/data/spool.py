@@ -245,13 +245,10 @@ class Spool:
 
 
 def find_rejects(cursor: duckdb.DuckDBPyConnection, first: int, last: int) -> list[tuple[int, int]]:
-    """Arrival and problem of the rejects that arrived from ``first`` to ``last``."""
-    query = "SELECT arrival, problem FROM spool WHERE arrival BETWEEN ? AND ? AND problem > ? ORDER BY arrival"
-    found = cursor.execute(query, [first, last, DUPLICATE]).fetchall()
+    """Arrival and problem of the rejects and of the queries without inputs, of arrivals ``first`` to ``last``."""
+    found = cursor.execute(
+        "SELECT arrival, problem FROM spool WHERE arrival BETWEEN ? AND ?"
+        f" AND (problem > {DUPLICATE} OR (problem = {EVENT} AND width IS NULL)) ORDER BY arrival",
+        [first, last],
+    ).fetchall()
     return [(int(arrival), int(problem)) for arrival, problem in found]
-
-
-def misses_inputs(cursor: duckdb.DuckDBPyConnection, first: int, last: int) -> bool:
-    """Whether a query that arrived from ``first`` to ``last`` has no input vector."""
-    query = f"SELECT count(*) FROM spool WHERE arrival BETWEEN ? AND ? AND problem = {EVENT} AND width IS NULL"
-    return bool(cursor.execute(query, [first, last]).fetchall()[0][0])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from probewatch.data.fields import DELIMITERS, FieldMap, split_path
 from probewatch.data.lines import Block
 from probewatch.data.rejects import KINDS, explain
-from probewatch.data.spool import TEXTS, Spool, find_rejects, insert_statement, quote_name
+from probewatch.data.spool import EVENT, TEXTS, Spool, find_rejects, insert_statement, quote_name
 from probewatch.errors import LogError
 
 ROWS_A_BATCH = 65_536
@@ -62,6 +62,8 @@ class TableReader:
             cursor.execute(insert_statement(self._raw, base=base, query_event=self._fields.query_event)).fetchall()
             rejects = find_rejects(cursor, base + int(rows.line[0]), base + int(rows.line[-1]))
         for arrival, problem in rejects:
+            if problem == EVENT:
+                continue
             row = int(np.searchsorted(rows.line, arrival - base))
             reason = explain(problem, partial(self._value, rows.table, row))
             found.append((arrival - base, KINDS[problem], reason))
