@@ -1,8 +1,8 @@
 """The article's kind of toy data: tasks drawn from a random-number generator, benign or malicious.
 
-One feature alone tells the two apart (the mean gap between queries does, and so does the mean distance
-from the anchor): a detector that does not reach ROC AUC 1.0 on it is broken, and one that does has shown
-nothing. Real attacks do not look like this.
+One feature alone tells the two apart (the mean over a task of any of the article's three does): a
+detector that does not reach ROC AUC 1.0 on it is broken, and one that does has shown nothing. Real
+attacks do not look like this.
 """
 
 from __future__ import annotations
