@@ -38,13 +38,14 @@ TEXTS = {
     "request": "request",
 }
 
-# A number's unit shows in its size: seconds below 1e11 (the year 5138), then milli-, micro- and nanoseconds.
-# The offset of a text is honoured by TIMESTAMPTZ only; TIMESTAMP drops it silently.
+# A number's unit shows in its digits: seconds up to 11 (the year 5138), then milli-, micro- and nanoseconds.
+# The offset of a text is honoured by TIMESTAMPTZ only; TIMESTAMP drops it silently. Every expression stands
+# here once: DuckDB computes repeated ones ahead for all rows, though coalesce would need them for a few.
 TYPED = """SELECT *,
     coalesce(
         epoch_us(TRY_CAST("time" AS TIMESTAMPTZ)) / 1e6,
         TRY_CAST("time" AS DOUBLE)
-            / pow(1e3, least(greatest(floor((log10(greatest(TRY_CAST("time" AS DOUBLE), 1)) - 8) / 3), 0), 3))
+            / pow(1e3, least(greatest((length(split_part(ltrim("time"), '.', 1)) - 9) // 3, 0), 3))
     ) AS time_s,
     TRY_CAST(confidence AS DOUBLE) AS probability,
     TRY_CAST(predicted AS BIGINT) AS class_number,
@@ -112,7 +113,8 @@ class Spool:
             config={"memory_limit": f"{memory_bytes >> 20}MB", "temp_directory": self._folder.name}
         )
         self._threads = self.rows("SELECT current_setting('threads')")[0][0]
-        self.rows("SET TimeZone = 'UTC'; SET threads = 1")
+        # an automatic checkpoint would compress the table again and again while it is filled
+        self.rows("SET TimeZone = 'UTC'; SET threads = 1; SET checkpoint_threshold = '1TB'")
         self.rows(f"CREATE TABLE spool ({COLUMNS})")
         self.given: list[str] = []
         self._memory_bytes = memory_bytes
