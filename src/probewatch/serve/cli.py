@@ -33,6 +33,7 @@ app = typer.Typer(
 
 
 P = ParamSpec("P")
+TOLD_EPOCHS = 10  # where no progress bar can be shown, the losses of every tenth epoch are told
 
 
 def _sentences(verb: Callable[P, None]) -> Callable[P, None]:
@@ -172,7 +173,7 @@ def score(
 @app.command(epilog="Example: probewatch inspect queries.jsonl.gz")
 @_sentences
 def inspect(
-    logs: Annotated[list[str], typer.Argument(metavar="BUNDLE|LOG…", help="A trained detector, or query logs.")],
+    logs: Annotated[list[str], typer.Argument(metavar="BUNDLE|LOG", help="A trained detector, or query logs.")],
     fields: Map = None,
     gap: Gap = 1800.0,
     rejects: Rejects = None,
@@ -303,10 +304,13 @@ def _train(data: Labelled, config: Any, out: Path, device: str, resume: bool, sc
     with screen.progress("training") as bar:
 
         def told(what: str, done: int, epoch: dict[str, float], total: int) -> None:
-            losses = f"{what}, losses {epoch['train_loss']:.4f} / {epoch['valid_loss']:.4f}"
+            losses = f"{what}: training loss {epoch['train_loss']:.4f}, validation loss {epoch['valid_loss']:.4f}"
             bar(done + epoch["epoch"], total, losses)
+            if not screen.err.is_terminal and epoch["epoch"] % TOLD_EPOCHS == 1:
+                screen.note(f"epoch {epoch['epoch']}, {losses}")
 
         bundle, metrics = train_detector(data, config, out, device=device, resume=resume, told=told)
+    screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}")
     screen.table(figures_table(metrics))
     screen.line(f"Detector: {out}   Report: {out / 'report' / 'index.html'}")
     screen.json({**metrics, "bundle": str(out), "report": str(out / "report")})
@@ -355,7 +359,7 @@ def _manifest_pairs(manifest: Any) -> dict[str, object]:
         "features": ", ".join(manifest["features"]),
         "threshold": f"{manifest['threshold']:.4f} on the {manifest['decision']} score",
         "streams": "yes" if manifest["streams"] else "no: it reads a session from both ends, so it needs it whole",
-        "networks": f"{config['folds']} of {config['layers']} × {config['hidden']} LSTM units",
+        "networks": f"{config['folds']} of {manifest['network']}",
         "trained on": f"{data['train']} sessions, validated on {data['valid']}, tested on {data['test']}"
         f" (split: {config['split']}); {data['attack_share']:.0%} attacks",
         "models": ", ".join(name or "(none)" for name in data["models"]),

@@ -10,7 +10,7 @@ import typer
 Logs = Annotated[
     list[str],
     typer.Argument(
-        metavar="LOG…", help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz."
+        metavar="LOG", help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz."
     ),
 ]
 Map = Annotated[

@@ -1,0 +1,57 @@
+"""Write the parts of the documentation that the program itself knows: ``python docs/generate.py``.
+
+``tests/test_docs.py`` compares what lies here with what this would write.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from probewatch.data.features import ARTICLE, DEFAULT, FEATURES
+from probewatch.serve.cli import app
+
+HERE = Path(__file__).parent
+WIDTH = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+
+
+def command_line() -> str:
+    """Every verb's help text."""
+    verbs = list(get_command(app).commands)
+    parts = ["# The command line\n"]
+    for words in ([], *([verb] for verb in verbs)):
+        text = CliRunner().invoke(app, [*words, "--help"], env=WIDTH, prog_name="probewatch").stdout
+        text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n")
+        parts.append(f"## probewatch {' '.join(words)}".rstrip() + f"\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def features() -> str:
+    """The FEATURES table."""
+    rows = [
+        f"| `{name}` | {feature.group} | {'article' if name in ARTICLE else 'default' if name in DEFAULT else ''} "
+        f"| {feature.text} |"
+        for name, feature in FEATURES.items()
+    ]
+    head = """# The features
+
+Every feature is causal: it knows the query it stands at and those before it in its session, so a session, a prefix of
+it and a stream have the same numbers. `group` is what a log must hold for it (a feature whose group is missing is
+masked); `scale` and distances need the usual queries of the model, which training learns and the bundle keeps. A
+model that is not in the bundle is scaled by the session's own running spread. Distances are in units of the usual
+distance between two queries of the model, as logarithms; confidences are log-odds; gaps are logarithms of seconds.
+
+| feature | group | preset | what it says |
+|---|---|---|---|
+"""
+    return head + "\n".join(rows) + "\n"
+
+
+PAGES = {"cli.md": command_line, "features.md": features}
+
+if __name__ == "__main__":
+    for name, write in PAGES.items():
+        (HERE / name).write_text(write(), "utf-8")
