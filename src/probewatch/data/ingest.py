@@ -122,6 +122,7 @@ class Ingest:
             if len(self._sample) < 10 * SAMPLE_LINES:
                 self._sample += _first_texts(block)
             self._refuse_unmapped({kind for _, kind, _ in found}, len(rejects) == int(block.usable.sum()))
+            block.release()
         self._arrival += line
 
     def _refuse_unmapped(self, kinds: set[str], all_rejected: bool) -> None:

@@ -85,12 +85,14 @@ class LineReader:
         cursor.execute("COMMIT" if whole else "ROLLBACK")
         return found if whole else None
 
-    def _write(self, content: bytes) -> Path:
+    def _write(self, content: bytes | memoryview) -> Path:
         """Put a block into the calling thread's file: overwriting it costs less than a new one."""
         path = self._spool.folder / f"{threading.get_ident()}.jsonl"
         path.touch()
-        with path.open("r+b") as file:
-            file.write(content)
+        rest = memoryview(content)
+        with path.open("r+b", buffering=0) as file:
+            while rest:
+                rest = rest[file.write(rest) :]
             file.truncate()
         return path
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import RawIOBase
+from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from probewatch.errors import LogError
 
-BLOCK_BYTES = 24 << 20  # the allocator hands out blocks of this size again; from 32 MiB on they cost page faults
+BLOCK_BYTES = 64 << 20
 LINE_LIMIT_BYTES = 16 << 20
 SCAN_BYTES = 1 << 18  # newlines are looked for in pieces that stay in the processor's cache
 READ_BYTES = 1 << 20
@@ -25,6 +28,10 @@ TOO_LONG = f"the line has more than {LINE_LIMIT_BYTES >> 20} MiB, expected one q
 
 class CutShortError(Exception):
     """A compressed file ends, or breaks, before its end; what came before it was already given out."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,15 @@ class Block:
         ends: (L,) int64, where each line ends in them.
         blank: (L,) bool, lines that count for nothing.
         rejected: index and reason of the lines that are no text.
+        release: gives the content's memory back; the block cannot be used any more.
     """
 
     first_line: int
-    content: bytes
+    content: memoryview
     ends: NDArray[np.int64]
     blank: NDArray[np.bool_]
     rejected: list[tuple[int, str]] = field(default_factory=list)
+    release: Callable[[], None] = _nothing
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -63,14 +72,15 @@ class Block:
     def text(self, index: int) -> str:
         """One line, without its end."""
         start = int(self.ends[index - 1]) if index else 0
-        return self.content[start : int(self.ends[index])].decode("utf-8", "replace").rstrip("\r\n")
+        return str(self.content[start : int(self.ends[index])], "utf-8", "replace").rstrip("\r\n")
 
-    def filled(self, filler: bytes) -> bytes:
+    def filled(self, filler: bytes) -> bytes | memoryview:
         """The content with ``filler`` in place of every line that is not usable: as many lines as the block has."""
         usable = self.usable
         if usable.all():
             return self.content
-        pieces, at = [], 0
+        pieces: list[bytes | memoryview] = []
+        at = 0
         for index in np.flatnonzero(~usable):
             start = int(self.ends[index - 1]) if index else 0
             pieces += [self.content[at:start], filler, b"\n"]
@@ -91,25 +101,53 @@ def read_bytes(path: Path, progress: Callable[[int], None], *, piece_bytes: int 
         LogError: the file cannot be opened or read.
         CutShortError: a gzip stream ends early or is damaged, after all that could be unpacked.
     """
+    buffer = memoryview(bytearray(piece_bytes))
+    with _open(path, progress) as fill:
+        while size := fill(buffer):
+            yield bytes(buffer[:size])
+
+
+@contextmanager
+def _open(path: Path, progress: Callable[[int], None]) -> Iterator[Callable[[memoryview], int]]:
+    """A function that fills a buffer from the file's content and says how far, 0 at the end."""
     try:
         with path.open("rb", buffering=0) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            yield from _unpack(file, progress) if packed else _read(file, progress, piece_bytes)
+
+            def fill(buffer: memoryview) -> int:
+                size = file.readinto(buffer) or 0
+                progress(size)
+                return size
+
+            yield _fill_from(_unpack(file, progress)) if packed else fill
     except OSError as error:
         raise LogError(f"{path}: cannot be read ({error.strerror}); give a readable file.") from error
 
 
-def _read(file: RawIOBase, progress: Callable[[int], None], piece_bytes: int) -> Iterator[bytes]:
-    while piece := file.read(piece_bytes):
-        progress(len(piece))
-        yield piece
+def _fill_from(pieces: Iterator[bytes]) -> Callable[[memoryview], int]:
+    rest = memoryview(b"")
+
+    def fill(buffer: memoryview) -> int:
+        nonlocal rest
+        while not rest:
+            piece = next(pieces, None)
+            if piece is None:
+                return 0
+            rest = memoryview(piece)
+        size = min(len(rest), len(buffer))
+        buffer[:size] = rest[:size]
+        rest = rest[size:]
+        return size
+
+    return fill
 
 
-def _unpack(file: RawIOBase, progress: Callable[[int], None]) -> Iterator[bytes]:
+def _unpack(file: FileIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     stream = zlib.decompressobj(31)
     fresh = True
-    for piece in _read(file, progress, READ_BYTES):
+    while piece := file.read(READ_BYTES):
+        progress(len(piece))
         while piece:
             if fresh and not (piece := piece.lstrip(b"\0")):
                 break  # zero padding between or behind members
@@ -130,68 +168,68 @@ def _unpack(file: RawIOBase, progress: Callable[[int], None]) -> Iterator[bytes]
 def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The lines of a file, block by block, in order; a file that is cut short ends with one rejected line.
 
+    A block that is handed to :meth:`Block.release` lends its memory to a later one: fresh memory of
+    this size costs more time than reading into it.
+
     Raises:
         LogError: the file cannot be opened or read.
     """
     line = 1
+    spare: list[bytearray] = []
     try:
-        pieces = _without_mark(read_bytes(path, progress, piece_bytes=block_bytes))
-        for content in _cut_at_newlines(pieces, block_bytes):
-            block = make_block(content, line) if content is not None else _reject_block(line, TOO_LONG)
-            yield block
-            line += len(block)
+        with _open(path, progress) as fill:
+            for content, release in _cut_at_newlines(fill, spare, block_bytes):
+                block = _reject_block(line, TOO_LONG) if content is None else make_block(content, line, release)
+                line += len(block)
+                yield block
     except CutShortError as cut:
         yield _reject_block(line, f"{cut}; everything before this line was read, fetch the file anew")
 
 
-def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece.removeprefix(codecs.BOM_UTF8)
-        break
-    yield from pieces
+def _cut_at_newlines(
+    fill: Callable[[memoryview], int], spare: list[bytearray], block_bytes: int
+) -> Iterator[tuple[memoryview | None, Callable[[], None]]]:
+    """Whole lines, and what gives their memory back; None for a line over the limit.
 
-
-def _cut_at_newlines(pieces: Iterator[bytes], block_bytes: int) -> Iterator[bytes | None]:
-    """Pieces of whole lines, None for a line over the limit; only the last may lack its newline."""
-    pending: list[bytes | memoryview] = []
-    size, dropping = 0, False
-    try:
-        for piece in pieces:
-            rest = memoryview(piece)
-            if dropping:
-                end = piece.find(b"\n") + 1
-                if not end:
-                    continue
-                dropping, rest = False, rest[end:]
-                yield None
-            size += len(rest)
-            end = len(rest) - (len(piece) - piece.rfind(b"\n") - 1) if size >= block_bytes else 0
-            if end > 0:
-                yield b"".join([*pending, rest[:end]])
-                pending, size, rest = [], len(rest) - end, rest[end:]
-            pending.append(rest)
-            if size > max(block_bytes, LINE_LIMIT_BYTES):
-                whole, newline, tail = b"".join(pending).rpartition(b"\n")
-                if newline:
-                    yield whole + newline
-                dropping = len(tail) > LINE_LIMIT_BYTES
-                pending, size = ([], 0) if dropping else ([tail], len(tail))
-    except CutShortError:
-        whole, newline, _ = b"".join(pending).rpartition(b"\n")
-        if newline:
-            yield whole + newline
-        raise
+    Only the very last line may lack its newline; where the file is cut short it is left out.
+    """
+    carry, first, dropping, ends = b"", True, False, False
+    cut: CutShortError | None = None
+    while not ends:
+        buffer = spare.pop() if spare else bytearray(max(block_bytes, LINE_LIMIT_BYTES) + 1)
+        view, used = memoryview(buffer), len(carry)
+        view[:used] = carry
+        try:
+            while used < len(view) and not ends:
+                got = fill(view[used:])
+                used, ends = used + got, not got
+        except CutShortError as error:
+            cut, ends = error, True
+        start = len(BOM_UTF8) if first and buffer.startswith(BOM_UTF8) else 0
+        first = False
+        if dropping:
+            start = buffer.find(b"\n", 0, used) + 1 or used
+            dropping = start == used and not ends and buffer[used - 1] != NEWLINE
+            if not dropping:
+                yield None, _nothing
+        end = used if ends and cut is None else max(buffer.rfind(b"\n", start, used) + 1, start)
+        dropping = dropping or (end == start and used - start > LINE_LIMIT_BYTES)
+        carry = b"" if dropping else bytes(view[end:used])
+        if end > start:
+            yield view[start:end], partial(spare.append, buffer)
+        else:
+            spare.append(buffer)
     if dropping:
-        yield None
-    elif size:
-        yield b"".join(pending)
+        yield None, _nothing
+    if cut:
+        raise cut
 
 
 def _reject_block(line: int, reason: str) -> Block:
-    return Block(line, b"", np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)])
+    return Block(line, memoryview(b""), np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)])
 
 
-def make_block(content: bytes, first_line: int) -> Block:
+def make_block(content: memoryview, first_line: int, release: Callable[[], None] = _nothing) -> Block:
     """The lines of ``content``; the last one may lack its newline."""
     raw = np.frombuffer(content, np.uint8)
     ends, ascii_only = _scan(raw)
@@ -200,7 +238,7 @@ def make_block(content: bytes, first_line: int) -> Block:
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     long = {int(index): TOO_LONG for index in np.flatnonzero(ends - starts > LINE_LIMIT_BYTES)}
     rejected = long if ascii_only else {**_find_undecodable(content, starts, ends), **long}
-    return Block(first_line, content, ends, _find_blank(raw, starts, ends), sorted(rejected.items()))
+    return Block(first_line, content, ends, _find_blank(raw, starts, ends), sorted(rejected.items()), release)
 
 
 def _scan(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
@@ -220,13 +258,12 @@ def _find_blank(raw: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     return blank
 
 
-def _find_undecodable(content: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> dict[int, str]:
+def _find_undecodable(content: memoryview, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> dict[int, str]:
     found = {}
     position = 0
-    view = memoryview(content)
     while position < len(content):
         try:
-            codecs.utf_8_decode(view[position:], "strict", True)
+            codecs.utf_8_decode(content[position:], "strict", True)
             break
         except UnicodeDecodeError as error:
             at = position + error.start
