@@ -15,8 +15,9 @@ from probewatch.data.ragged import Ragged
 from probewatch.data.records import ranges
 from probewatch.errors import BundleError
 
-BATCH = 64  # sequences a graph call: the fastest of 16, 64 and 256
-PIECE = 4096  # steps of a sequence that one graph call takes; a longer one carries its state on
+BATCH = 12  # sequences go into a graph call by dozens: so many rows MLAS multiplies at once
+STEPS = 2400  # steps of a graph call, as near as dozens come: more would outgrow a core's cache
+PIECE = 1024  # steps of a sequence that one graph call takes; a longer one carries its state on
 
 
 class Network:
@@ -32,9 +33,10 @@ class Network:
     """
 
     def __init__(self, graph: bytes, features: list[str], *, threads: int = 0) -> None:
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or _cores()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a batch a thread: no thread waits for another inside a batch
+        options.enable_mem_pattern = False  # a plan for each shape, and hardly a shape comes twice
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -64,35 +66,57 @@ class Network:
         state = np.zeros((len(sequences), self.state_width), np.float32) if state is None else state.copy()
         logits = np.empty(len(sequences.values), np.float32)
         order = np.argsort(-lengths, kind="stable")  # the longest first: the threads end together
-        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        left_over = iter(_batches(order, lengths))  # whichever thread is free takes the next
 
-        def take(chosen: NDArray[np.int64]) -> None:
-            begins, left = sequences.offsets[chosen], lengths[chosen]
-            while len(chosen):
-                taken = np.minimum(left, PIECE)
-                out, after = self._call(sequences.values, begins, taken, state[chosen])
-                logits[ranges(begins, taken)] = out
-                state[chosen] = after
-                more = left > taken
-                chosen, begins, left = chosen[more], (begins + taken)[more], (left - taken)[more]
+        def work(_: int) -> None:
+            for chosen in left_over:
+                self._follow(sequences, lengths, chosen, logits, state)
 
-        if len(batches) < 2 or self._threads < 2:
-            for batch in batches:
-                take(batch)
+        threads = min(self._threads, -(-len(order) // BATCH))
+        if threads < 2:
+            work(0)
         else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(take, batches))  # the list raises what a thread raised
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, range(threads)))  # the list raises what a thread raised
         return logits, state
 
-    def _call(
-        self, values: NDArray[np.float32], begins: NDArray[np.int64], lengths: NDArray[np.int64], state: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        steps = np.arange(int(lengths.max()))
-        rows = begins[:, None] + np.minimum(steps, lengths[:, None] - 1)  # (B, T)
-        events = values.take(rows, axis=0)  # (B, T, F), padded with each sequence's last step
-        feed = {"events": events, "lengths": lengths.astype(np.int32), "state": state}
-        logits, after = self._session.run(["logits", "new_state"], feed)
-        return logits[steps < lengths[:, None]], after
+    def _follow(
+        self,
+        sequences: Ragged,
+        lengths: NDArray[np.int64],
+        chosen: NDArray[np.int64],
+        logits: NDArray[np.float32],
+        state: NDArray[np.float32],
+    ) -> None:
+        """Write the logits and the final state of the ``chosen`` sequences, a piece after the other."""
+        begins, left = sequences.offsets[chosen], lengths[chosen]
+        piece = PIECE if self.state_width else int(left.max(initial=0))  # both directions need the whole
+        while len(chosen):
+            taken = np.minimum(left, piece)
+            steps = np.arange(int(taken.max()))
+            inside = steps < taken[:, None]  # (B, T)
+            rows = begins[:, None] + np.minimum(steps, taken[:, None] - 1)  # behind the end: the last step again
+            events = sequences.values.take(rows, axis=0)  # (B, T, F)
+            feed = {"events": events, "lengths": taken.astype(np.int32), "state": state[chosen]}
+            out, state[chosen] = self._session.run(["logits", "new_state"], feed)
+            logits[rows[inside]] = out[inside]
+            more = left > taken
+            chosen, begins, left = chosen[more], (begins + taken)[more], (left - taken)[more]
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _batches(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """``order`` cut into graph calls; the lengths fall along it."""
+    batches, start = [], 0
+    while start < len(order):
+        size = BATCH * max(1, STEPS // (BATCH * int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -150,8 +150,10 @@ def _member(build: _Builder, model: LSTMClassifier, steps: str, start: int) -> t
         )  # (T, directions, B, H), then final h and c, each (directions, B, H)
         if directions == 1:
             finals += [build.add("Squeeze", f"{name}_{at}", build.constant([0], np.int64)) for at in (1, 2)]
-        ordered = build.add("Transpose", name, perm=[0, 2, 1, 3])  # (T, B, directions, H)
-        steps = build.add("Reshape", ordered, build.constant([0, 0, directions * hidden], np.int64))
+            steps = build.add("Squeeze", name, build.constant([1], np.int64))  # (T, B, H)
+        else:
+            ordered = build.add("Transpose", name, perm=[0, 2, 1, 3])  # (T, B, 2, H)
+            steps = build.add("Reshape", ordered, build.constant([0, 0, 2 * hidden], np.int64))
     if directions == 2:
         last = build.add("Transpose", f"{name}_1", perm=[1, 0, 2])  # (B, 2, H)
         flat = build.add("Reshape", last, build.constant([0, 2 * hidden], np.int64))
@@ -160,7 +162,7 @@ def _member(build: _Builder, model: LSTMClassifier, steps: str, start: int) -> t
         rest = build.constant([1, 1], np.int64)
         steps = build.add("Expand", wide, build.add("Concat", axis, rest, axis=0))
     product = build.add("MatMul", steps, build.constant(weights["linear.weight"].T))
-    return build.add("Add", product, build.constant(weights["linear.bias"])), finals, start
+    return build.add("Add", product, build.constant(weights["linear.bias"][0])), finals, start  # a scalar adds faster
 
 
 def _slice(build: _Builder, start: int, width: int) -> str:

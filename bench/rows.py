@@ -1,0 +1,212 @@
+"""The features of every query, one row after the other in plain NumPy: the bench's other side and the tests' check.
+
+Written from the FEATURES table and DESIGN's words, with whole-array operations inside a row and no compiled code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.data.features import (
+    FEATURES,
+    FLOOR,
+    HALF_LIVES,
+    NEAR,
+    ODDS_FLOOR,
+    PRINTS,
+    SIGNALS,
+    SPREADS,
+    WINDOW,
+)
+from probewatch.data.records import Sessions
+from probewatch.data.scales import CLIP, SKETCH, Scale
+
+PLACE = {name: place for place, name in enumerate(FEATURES)}
+SIGNAL = {name: place for place, name in enumerate(SIGNALS)}
+FOLLOWED = [SIGNAL[name] for name in SPREADS]
+DECAY = 0.5 ** (1.0 / np.array(HALF_LIVES))
+MEANS = slice(PLACE[f"{next(iter(SIGNALS))}_mean_{HALF_LIVES[0]}"], PLACE[f"{SPREADS[0]}_spread_{HALF_LIVES[0]}"])
+DEVIATIONS = slice(MEANS.stop, len(FEATURES))
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def compute_by_row(sessions: Sessions, names: Sequence[str], scales: Mapping[str, Scale]) -> NDArray[np.float32]:
+    """(N, F) float32, what ``probewatch.data.features.compute`` gives."""
+    columns = [PLACE[name] for name in names]
+    rows = np.empty((len(sessions.time_s), len(names)), np.float32)
+    for s in range(len(sessions)):
+        watch = Watch(scales.get(str(sessions.model[s])))
+        for i in range(sessions.offsets[s], sessions.offsets[s + 1]):
+            inputs = sessions.inputs[sessions.input_offsets[i] : sessions.input_offsets[i + 1]]
+            row = watch.row(sessions.time_s[i], sessions.confidence[i], int(sessions.predicted_class[i]), inputs)
+            rows[i] = row[columns]
+    return rows
+
+
+def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def signs_of(width: int) -> NDArray[np.float32]:
+    """(width, SKETCH) random signs of the projection."""
+    words = mix(np.arange(1, width + 1, dtype=np.uint64) * GOLDEN)
+    bits = (words[:, None] >> np.arange(SKETCH, dtype=np.uint64)) & np.uint64(1)
+    return (1.0 - 2.0 * bits).astype(np.float32)
+
+
+class Watch:
+    """One session, query after query."""
+
+    def __init__(self, scale: Scale | None) -> None:
+        self.scale = scale
+        self.count = 0
+        self.first = self.time = self.last_odds = np.nan
+        self.high, self.low = -np.inf, np.inf
+        self.last_class = -1
+        self.width = 0
+        self.weight = np.zeros((len(SIGNALS), len(HALF_LIVES)))
+        self.mean = np.zeros((len(SIGNALS), len(HALF_LIVES)))
+        self.square = np.zeros((len(SPREADS), len(HALF_LIVES)))
+
+    def row(self, time: float, confidence: float, klass: int, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(len(FEATURES),) the features of the next query."""
+        row = np.full(len(FEATURES), np.nan)
+        signals = np.full(len(SIGNALS), np.nan)
+        self._times(time, row, signals)
+        odds = self._answer(confidence, row, signals)
+        if klass >= 0:
+            if self.last_class >= 0:
+                row[PLACE["class_change"]] = signals[SIGNAL["class_change"]] = float(klass != self.last_class)
+            self.last_class = klass
+        if len(inputs):
+            if len(inputs) != self.width:
+                self._begin(len(inputs))
+            self._question(confidence, odds, klass, inputs, row, signals)
+        self._moments(row, signals)
+        self.count += 1
+        return row
+
+    def _times(self, time: float, row: NDArray[Any], signals: NDArray[Any]) -> None:
+        if self.count == 0:
+            self.first = self.time = time
+        delta = time - self.time
+        row[PLACE["time_delta_since_last_query"]] = delta
+        row[PLACE["log_gap"]] = np.log(FLOOR + delta)
+        if self.count:
+            signals[SIGNAL["gap"]] = row[PLACE["log_gap"]]
+        row[PLACE["events"]] = np.log1p(self.count)
+        row[PLACE["elapsed"]] = np.log1p(time - self.first)
+        self.time = time
+
+    def _answer(self, confidence: float, row: NDArray[Any], signals: NDArray[Any]) -> float:
+        if np.isnan(confidence):
+            return np.nan
+        odds = float(np.log((confidence + ODDS_FLOOR) / (1.0 - confidence + ODDS_FLOOR)))
+        row[PLACE["response_confidence"]] = confidence
+        row[PLACE["log_odds"]] = signals[SIGNAL["confidence"]] = odds
+        row[PLACE["confidence_change"]] = odds - self.last_odds
+        if self.scale is not None and len(self.scale.confidences):
+            rank = np.mean(self.scale.confidences <= confidence)
+            row[PLACE["confidence_rank"]] = signals[SIGNAL["rank"]] = rank
+        row[PLACE["highest_confidence"]] = self.high = max(self.high, odds)
+        row[PLACE["lowest_confidence"]] = self.low = min(self.low, odds)
+        self.last_odds = odds
+        return odds
+
+    def _begin(self, width: int) -> None:
+        """Vectors of a new width cannot be compared with those before."""
+        self.width, self.compared = width, 0
+        self.signs = signs_of(width)
+        scaled = self.scale is not None and len(self.scale.centre) == width
+        self.reference = self.scale if scaled else None
+        self.watched = np.arange(min(width, PRINTS)) * width // min(width, PRINTS)
+        self.sketches = np.zeros((WINDOW, SKETCH), np.float32)
+        self.vectors = np.zeros((WINDOW, width))
+        self.odds = np.zeros(WINDOW, np.float32)
+        self.classes = np.zeros(WINDOW, np.int64)
+        self.centre, self.squares, self.farthest, self.least = np.zeros(SKETCH), 0.0, 0.0, np.inf
+        self.best_confidence = -1.0
+
+    def _question(
+        self, confidence: float, odds: float, klass: int, inputs: NDArray[Any], row: NDArray[Any], signals: NDArray[Any]
+    ) -> None:
+        sketch, unit = self._place(inputs, row)
+        signals[SIGNAL["centre"]] = row[PLACE["centre_distance"]]
+        row[PLACE["farthest"]] = self.farthest = max(self.farthest, row[PLACE["centre_distance"]])
+        prints = mix((inputs[self.watched] + 0.0).view(np.uint64)) >> np.uint64(56)
+        if self.compared:
+            self._compare(inputs, sketch, unit, odds, klass, row, signals)
+            changed = np.mean(prints != self.prints)
+            row[PLACE["changed_share"]] = signals[SIGNAL["changed"]] = changed
+        if confidence > self.best_confidence:
+            self.best_confidence, self.best, self.anchor = confidence, sketch, inputs
+        if not np.isnan(confidence):
+            row[PLACE["anchor_distance"]] = np.log(FLOOR + np.linalg.norm(sketch - self.best) / unit)
+            row[PLACE["distance_from_anchor_vector"]] = np.linalg.norm(inputs - self.anchor)
+        at = self.compared % WINDOW
+        self.sketches[at], self.vectors[at], self.odds[at], self.classes[at] = sketch, inputs, odds, klass
+        self.prints = prints
+        self.compared += 1
+
+    def _place(self, inputs: NDArray[Any], row: NDArray[Any]) -> tuple[NDArray[np.float32], float]:
+        """The sketch and the usual distance; writes where the query lies among the usual ones."""
+        reference = self.reference
+        if reference is None:
+            scaled = np.arcsinh(inputs)
+        else:
+            varies = reference.spread > 0
+            scaled = np.zeros(len(inputs))
+            np.divide(inputs - reference.centre, reference.spread, out=scaled, where=varies)
+        scaled = np.clip(scaled, -CLIP, CLIP)
+        if len(inputs) <= SKETCH:
+            sketch = np.zeros(SKETCH, np.float32)
+            sketch[: len(inputs)] = scaled
+        else:
+            sketch = (self.signs * (scaled * 0.25).astype(np.float32)[:, None]).sum(axis=0)
+        before = sketch - self.centre
+        self.centre = self.centre + before / (self.compared + 1)
+        squares = before @ (sketch - self.centre)
+        self.squares += squares
+        if reference is not None:
+            row[PLACE["centre_distance"]] = np.sqrt(np.mean(scaled * scaled))
+            row[PLACE["constant_change"]] = np.mean(~varies & (inputs != reference.centre))
+            return sketch, reference.unit
+        unit = np.sqrt(2.0 * self.squares / (self.compared + 1)) or 1.0
+        row[PLACE["centre_distance"]] = np.sqrt(max(squares, 0.0)) / unit
+        return sketch, unit
+
+    def _compare(
+        self, inputs: NDArray[Any], sketch: NDArray[Any], unit: float, odds: float, klass: int,
+        row: NDArray[Any], signals: NDArray[Any],
+    ) -> None:  # fmt: skip
+        order = np.arange(self.compared - 1, max(self.compared - WINDOW, 0) - 1, -1) % WINDOW  # the latest first
+        distances = np.sqrt(((self.sketches[order] - sketch) ** 2).sum(axis=1))
+        at = order[distances.argmin()]
+        row[PLACE["nearest_distance"]] = signals[SIGNAL["nearest"]] = np.log(FLOOR + distances.min() / unit)
+        row[PLACE["previous_distance"]] = signals[SIGNAL["previous"]] = np.log(FLOOR + distances[0] / unit)
+        row[PLACE["repeat"]] = signals[SIGNAL["repeat"]] = (self.vectors[order] == inputs).all(axis=1).any()
+        row[PLACE["neighbours"]] = np.log1p(np.count_nonzero(distances < NEAR * unit))
+        row[PLACE["nearest_confidence_change"]] = odds - self.odds[at]
+        signals[SIGNAL["jump"]] = abs(row[PLACE["nearest_confidence_change"]])
+        if klass >= 0 and self.classes[at] >= 0:
+            row[PLACE["nearest_class_change"]] = klass != self.classes[at]
+        row[PLACE["lowest_nearest"]] = self.least = min(self.least, row[PLACE["nearest_distance"]])
+
+    def _moments(self, row: NDArray[Any], signals: NDArray[Any]) -> None:
+        known = ~np.isnan(signals)
+        self.weight[known] += (1.0 - DECAY) * (1.0 - self.weight[known])
+        self.mean[known] += (1.0 - DECAY) * (signals[known, None] - self.mean[known])
+        told = known[FOLLOWED]
+        self.square[told] += (1.0 - DECAY) * (signals[FOLLOWED][told, None] ** 2 - self.square[told])
+        with np.errstate(invalid="ignore"):
+            means = self.mean / self.weight  # NaN where nothing was told yet
+            spreads = np.sqrt(np.maximum(self.square / self.weight[FOLLOWED] - means[FOLLOWED] ** 2, 0.0))
+        row[MEANS] = means.reshape(-1)
+        row[DEVIATIONS] = spreads.reshape(-1)
