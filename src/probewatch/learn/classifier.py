@@ -130,7 +130,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         random = check_random_state(self.random_state)
         # Config also holds what a log's features need, which fit() does not read
-        config = Config(every_step=False, decision="last").with_changes(
+        config = Config(every_step=False, decision="last", feature_dropout=0.0).with_changes(
             {name: _plain(getattr(self, name)) for name in _LOOP} | {"seed": int(random.randint(2**31))}
         )
         device = _device(self.device)

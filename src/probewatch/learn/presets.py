@@ -23,6 +23,7 @@ class Config:
     Attributes:
         features: columns, in order, out of ``probewatch.data.features.FEATURES``.
         hidden, layers, bidirectional, use_last_only, dropout: see ``LSTMClassifier``.
+        feature_dropout: share of the features that each training sequence lacks, anew in every batch.
         folds: 1 trains one network and validates it on the validation sessions. More cut the training and
             validation clients into that many folds and train a network on all but each, which validates
             it; the logits of all are averaged, and threshold and calibration come from the scores of
@@ -47,6 +48,7 @@ class Config:
     bidirectional: bool = False
     use_last_only: bool = True
     dropout: float = 0.5
+    feature_dropout: float = 0.2
     folds: int = 5
     every_step: bool = True
     decision: Decision = "peak"
@@ -122,6 +124,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "hidden": _between(1, 4096),
     "layers": _between(1, 16),
     "dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
+    "feature_dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "folds": _between(1, 16),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
     "limit": _between(0, 1e6),
@@ -169,6 +172,7 @@ PRESETS: dict[str, Config] = {
     "default": Config(),
     "article": Config(  # spec rows A2 to A17, to the letter
         features=ARTICLE,
+        feature_dropout=0.0,
         folds=1,
         every_step=False,
         decision="last",

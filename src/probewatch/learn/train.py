@@ -24,7 +24,7 @@ from probewatch.learn.batches import Sequences, iterate
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
 
-RAMP = 16  # queries until a session's step counts in full: there is little to see before
+RAMP = 64  # queries until a step counts in full: there is less to see before
 _TURN = threading.RLock()  # whose turn it is to set what torch keeps for the whole process
 Epoch = dict[str, float]  # epoch, train_loss, valid_loss
 Progress = Callable[[Epoch, int], None]  # an epoch that is done, and how many there are at most
@@ -98,6 +98,7 @@ def fit(
             model.train()
             total = 0.0
             for indices, events, lengths in iterate(parts[0], config.batch, random):
+                events = _drop_features(events, config.feature_dropout)
                 optimiser.zero_grad()
                 loss = loss_of(model, events, lengths, labels[0][indices], weights, config.every_step)
                 _check_finite(loss, epoch, indices, "training")
@@ -132,6 +133,14 @@ def one_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def _drop_features(events: Tensor, share: float) -> Tensor:
+    """(B, T, F) events in which each sequence lacks a random share of its features from end to end, so that
+    no few of them tell a client of the training set; without rescaling, since a mean stands for a missing one."""
+    if not share:
+        return events
+    return events * (torch.rand(len(events), 1, events.shape[2], device=events.device) >= share)
 
 
 def loss_of(
