@@ -15,7 +15,8 @@ from probewatch.errors import ConfigError, DataError
 from probewatch.learn import report
 from probewatch.learn.evaluate import evaluate
 from probewatch.learn.markup import number, percent, safe
-from probewatch.learn.report import guard_cell, unguard_cell, write_report
+from probewatch.data.cells import guard_cell, unguard_cell
+from probewatch.learn.report import write_report
 
 HOSTILE = "<script>alert(1)</script>"
 HISTORY = [
