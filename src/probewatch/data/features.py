@@ -25,6 +25,7 @@ PRINTS = 64  # inputs whose change from one query to the next is watched
 HALF_LIVES = (4, 32, 256)  # in queries
 NEAR = 0.25  # a neighbour is nearer than this share of the usual distance between two queries
 FLOOR = 1e-3  # added to a distance or gap before its logarithm
+LARGEST = 3e38  # a feature is kept as float32
 ODDS_FLOOR = 1e-5  # added to a probability before its log-odds: logs round to 4 to 6 digits
 
 
@@ -298,7 +299,7 @@ def _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, s
             total = 0.0
             for d in range(len(inputs)):
                 total += (inputs[d] - state.anchor[k, d]) ** 2
-            row[_ANCHOR] = math.sqrt(total)
+            row[_ANCHOR] = min(math.sqrt(total), LARGEST)
     w = seen % WINDOW
     state.sketches[k, w] = sketch
     state.hashes[k, w] = here

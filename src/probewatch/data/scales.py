@@ -14,6 +14,7 @@ from probewatch.data.records import Sessions, ranges
 SKETCH = 16  # dimensions of the random projection in which distances are taken
 QUANTILES = np.linspace(0.0, 1.0, 65)  # at which a model's usual confidences are kept
 PAIRS = 20_000  # random pairs of queries that fix the usual distance
+LARGEST = 1e150  # inputs are cut here while their scale is learned, so that squares stay finite
 SAMPLE = 20_000  # distinct queries of a model that its scale is learned from
 
 
@@ -101,7 +102,7 @@ def _learn(sessions: Sessions, random: np.random.Generator) -> Scale:
         queries = random.choice(queries, 8 * SAMPLE, replace=False)
     starts = sessions.input_offsets[:-1][queries]
     inputs = sessions.inputs[ranges(starts, np.full(len(starts), width))].reshape(-1, width)
-    inputs = np.unique(inputs, axis=0)
+    inputs = np.unique(inputs.clip(-LARGEST, LARGEST), axis=0)
     if len(inputs) > SAMPLE:
         inputs = random.choice(inputs, SAMPLE, replace=False)
     low, centre, high = np.quantile(inputs, [0.25, 0.5, 0.75], axis=0)
