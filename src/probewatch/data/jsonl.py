@@ -87,8 +87,7 @@ class LineReader:
 
     def _write(self, content: bytes | memoryview) -> Path:
         """Put a block into the calling thread's file: overwriting it costs less than a new one."""
-        path = self._spool.folder / f"{threading.get_ident()}.jsonl"
-        path.touch()
+        path = self._spool.scratch(f"{threading.get_ident()}.jsonl")
         rest = memoryview(content)
         with path.open("r+b", buffering=0) as file:
             while rest:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,14 +117,20 @@ class Spool:
         self._threads = self.rows("SELECT current_setting('threads')")[0][0]
         # an automatic checkpoint would compress the table again and again while it is filled
         self.rows("SET TimeZone = 'UTC'; SET threads = 1; SET checkpoint_threshold = '1TB'")
+        self.rows("SET enable_external_file_cache = false")  # scratch files are written over
         self.rows(f"CREATE TABLE spool ({COLUMNS})")
         self.given: list[str] = []
         self._memory_bytes = memory_bytes
+        self._lock = threading.Lock()
+        self._scratch: dict[str, int] = {}
         self._shuffled: Shuffle | None = None
 
     def close(self) -> None:
         """Free the memory and the disk."""
         self.connection.close()
+        for descriptor in self._scratch.values():
+            os.close(descriptor)
+        self._scratch.clear()
         self._folder.cleanup()
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -147,6 +155,16 @@ class Spool:
     def filled(self) -> None:
         """Use all of the processor from now on."""
         self.rows(f"SET threads = {self._threads}; SET preserve_insertion_order = false")
+
+    def scratch(self, name: str) -> Path:
+        """A small file of this name for data in passing, in memory where the system has such files."""
+        with self._lock:
+            if name not in self._scratch:
+                if hasattr(os, "memfd_create"):
+                    self._scratch[name] = os.memfd_create(name)
+                else:
+                    (self.folder / name).touch()
+        return Path(f"/proc/self/fd/{self._scratch[name]}") if name in self._scratch else self.folder / name
 
     def insert_given(self, tables: Sequence[pa.Table]) -> None:
         """Keep queries whose columns are ready made; feature columns are named ``given_NAME``."""
