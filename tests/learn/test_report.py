@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probewatch.data.cells import guard_cell, unguard_cell
 from probewatch.errors import ConfigError, DataError
 from probewatch.learn import report
 from probewatch.learn.evaluate import evaluate
 from probewatch.learn.markup import number, percent, safe
-from probewatch.data.cells import guard_cell, unguard_cell
 from probewatch.learn.report import write_report
 
 HOSTILE = "<script>alert(1)</script>"

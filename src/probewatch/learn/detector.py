@@ -157,7 +157,7 @@ def train_detector(
         "config": config.to_json(),
         "data": _describe(data, split),
         "metrics": {name: value for name, value in metrics.items() if not isinstance(value, dict | list)},
-        "network": str(models[0]),
+        "network": " ".join(str(models[0]).split()),
         "device": where.type,
         "history": [one.history for one in fitted],
         "versions": {name: version(name) for name in ("probewatch", "torch", "numpy", "onnxruntime", "scikit-learn")}
