@@ -16,7 +16,7 @@ from probewatch.data.records import ranges
 from probewatch.errors import BundleError
 
 BATCH = 12  # sequences go into a graph call by dozens: so many rows MLAS multiplies at once
-STEPS = 2400  # steps of a graph call, as near as dozens come: more would outgrow a core's cache
+STEPS = 1200  # steps of a graph call, as near as dozens come: more would outgrow a core's cache
 PIECE = 1024  # steps of a sequence that one graph call takes; a longer one carries its state on
 
 
