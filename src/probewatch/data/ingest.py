@@ -233,7 +233,7 @@ def in_order(work: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
         coming: deque[Future[R]] = deque()
         for item in items:
             coming.append(pool.submit(work, item))
-            if len(coming) > threads:
+            if len(coming) > threads:  # one waits, so that no thread does
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()

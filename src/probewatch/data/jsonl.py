@@ -67,7 +67,7 @@ class LineReader:
         """The rejects, or None, and nothing kept, where this way cannot be trusted."""
         first = base + block.first_line
         longest = max(LEAST_LINE_BYTES, int(np.diff(block.ends, prepend=0).max()) + 1)
-        path = self._write(block.filled(FILLER))
+        path = block.path if block.path and block.usable.all() else self._write(block.filled(FILLER))
         options = f"columns = {self._columns}, ignore_errors = true, maximum_object_size = {longest}"
         source = f"read_ndjson({quote_text(str(path))}, {options})"
         cursor.execute("BEGIN")
@@ -86,13 +86,9 @@ class LineReader:
         return found if whole else None
 
     def _write(self, content: bytes | memoryview) -> Path:
-        """Put a block into the calling thread's file: overwriting it costs less than a new one."""
-        path = self._spool.scratch(f"{threading.get_ident()}.jsonl")
-        rest = memoryview(content)
-        with path.open("r+b", buffering=0) as file:
-            while rest:
-                rest = rest[file.write(rest) :]
-            file.truncate()
+        """Put a block into the calling thread's file."""
+        path = self._spool.folder / f"{threading.get_ident()}.jsonl"
+        path.write_bytes(content)
         return path
 
     def _read_slowly(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> None:

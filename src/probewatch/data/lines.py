@@ -8,7 +8,6 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from probewatch.data.scratch import Scratch
 from probewatch.errors import LogError
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 120 << 20  # DuckDB takes over, uncopied, what it is given in 122,880 rows or more
 LINE_LIMIT_BYTES = 16 << 20
 SCAN_BYTES = 1 << 18  # newlines are looked for in pieces that stay in the processor's cache
 READ_BYTES = 1 << 20
@@ -44,6 +44,7 @@ class Block:
         ends: (L,) int64, where each line ends in them.
         blank: (L,) bool, lines that count for nothing.
         rejected: index and reason of the lines that are no text.
+        path: the content as a file, where there is one.
         release: gives the content's memory back; the block cannot be used any more.
     """
 
@@ -52,6 +53,7 @@ class Block:
     ends: NDArray[np.int64]
     blank: NDArray[np.bool_]
     rejected: list[tuple[int, str]] = field(default_factory=list)
+    path: Path | None = None
     release: Callable[[], None] = _nothing
 
     def __len__(self) -> int:
@@ -175,11 +177,11 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
         LogError: the file cannot be opened or read.
     """
     line = 1
-    spare: list[bytearray] = []
+    spare: list[Scratch] = []
     try:
         with _open(path, progress) as fill:
-            for content, release in _cut_at_newlines(fill, spare, block_bytes):
-                block = _reject_block(line, TOO_LONG) if content is None else make_block(content, line, release)
+            for content, scratch in _cut_at_newlines(fill, spare, block_bytes):
+                block = make_block(content, line, scratch, spare) if content else _reject_block(line, TOO_LONG)
                 line += len(block)
                 yield block
     except CutShortError as cut:
@@ -187,17 +189,18 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
 
 
 def _cut_at_newlines(
-    fill: Callable[[memoryview], int], spare: list[bytearray], block_bytes: int
-) -> Iterator[tuple[memoryview | None, Callable[[], None]]]:
-    """Whole lines, and what gives their memory back; None for a line over the limit.
+    fill: Callable[[memoryview], int], spare: list[Scratch], block_bytes: int
+) -> Iterator[tuple[memoryview, Scratch | None]]:
+    """Whole lines and the memory that begins with them, if one does; nothing for a line over the limit.
 
     Only the very last line may lack its newline; where the file is cut short it is left out.
     """
     carry, first, dropping, ends = b"", True, False, False
     cut: CutShortError | None = None
     while not ends:
-        buffer = spare.pop() if spare else bytearray(max(block_bytes, LINE_LIMIT_BYTES) + 1)
-        view, used = memoryview(buffer), len(carry)
+        scratch = spare.pop() if spare else Scratch(max(block_bytes, LINE_LIMIT_BYTES) + 1)
+        memory, used = scratch.memory, len(carry)
+        view = memoryview(memory)
         view[:used] = carry
         try:
             while used < len(view) and not ends:
@@ -205,22 +208,22 @@ def _cut_at_newlines(
                 used, ends = used + got, not got
         except CutShortError as error:
             cut, ends = error, True
-        start = len(BOM_UTF8) if first and buffer.startswith(BOM_UTF8) else 0
+        start = len(BOM_UTF8) if first and memory[: len(BOM_UTF8)] == BOM_UTF8 else 0
         first = False
         if dropping:
-            start = buffer.find(b"\n", 0, used) + 1 or used
-            dropping = start == used and not ends and buffer[used - 1] != NEWLINE
+            start = memory.find(b"\n", 0, used) + 1 or used
+            dropping = start == used and not ends and memory[used - 1] != NEWLINE
             if not dropping:
-                yield None, _nothing
-        end = used if ends and cut is None else max(buffer.rfind(b"\n", start, used) + 1, start)
+                yield view[:0], None
+        end = used if ends and cut is None else max(memory.rfind(b"\n", start, used) + 1, start)
         dropping = dropping or (end == start and used - start > LINE_LIMIT_BYTES)
         carry = b"" if dropping else bytes(view[end:used])
         if end > start:
-            yield view[start:end], partial(spare.append, buffer)
+            yield view[start:end], None if start else scratch
         else:
-            spare.append(buffer)
+            spare.append(scratch)
     if dropping:
-        yield None, _nothing
+        yield memoryview(b""), None
     if cut:
         raise cut
 
@@ -229,8 +232,17 @@ def _reject_block(line: int, reason: str) -> Block:
     return Block(line, memoryview(b""), np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)])
 
 
-def make_block(content: memoryview, first_line: int, release: Callable[[], None] = _nothing) -> Block:
-    """The lines of ``content``; the last one may lack its newline."""
+def make_block(
+    content: memoryview, first_line: int, scratch: Scratch | None = None, spare: list[Scratch] | None = None
+) -> Block:
+    """The lines of ``content``; the last one may lack its newline.
+
+    Args:
+        content: one line at least.
+        first_line: number of the first line.
+        scratch: the memory that begins with the content.
+        spare: where that goes when the block is released.
+    """
     raw = np.frombuffer(content, np.uint8)
     ends, ascii_only = _scan(raw)
     if not len(ends) or ends[-1] != len(raw):
@@ -238,7 +250,15 @@ def make_block(content: memoryview, first_line: int, release: Callable[[], None]
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     long = {int(index): TOO_LONG for index in np.flatnonzero(ends - starts > LINE_LIMIT_BYTES)}
     rejected = long if ascii_only else {**_find_undecodable(content, starts, ends), **long}
-    return Block(first_line, content, ends, _find_blank(raw, starts, ends), sorted(rejected.items()), release)
+    blank = _find_blank(raw, starts, ends)
+    path = scratch.as_file(len(content)) if scratch else None
+
+    def release() -> None:
+        if scratch is not None and spare is not None:
+            scratch.renew()
+            spare.append(scratch)
+
+    return Block(first_line, content, ends, blank, sorted(rejected.items()), path, release)
 
 
 def _scan(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,16 +119,11 @@ class Spool:
         self.rows(f"CREATE TABLE spool ({COLUMNS})")
         self.given: list[str] = []
         self._memory_bytes = memory_bytes
-        self._lock = threading.Lock()
-        self._scratch: dict[str, int] = {}
         self._shuffled: Shuffle | None = None
 
     def close(self) -> None:
         """Free the memory and the disk."""
         self.connection.close()
-        for descriptor in self._scratch.values():
-            os.close(descriptor)
-        self._scratch.clear()
         self._folder.cleanup()
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -155,16 +148,6 @@ class Spool:
     def filled(self) -> None:
         """Use all of the processor from now on."""
         self.rows(f"SET threads = {self._threads}; SET preserve_insertion_order = false")
-
-    def scratch(self, name: str) -> Path:
-        """A small file of this name for data in passing, in memory where the system has such files."""
-        with self._lock:
-            if name not in self._scratch:
-                if hasattr(os, "memfd_create"):
-                    self._scratch[name] = os.memfd_create(name)
-                else:
-                    (self.folder / name).touch()
-        return Path(f"/proc/self/fd/{self._scratch[name]}") if name in self._scratch else self.folder / name
 
     def insert_given(self, tables: Sequence[pa.Table]) -> None:
         """Keep queries whose columns are ready made; feature columns are named ``given_NAME``."""
