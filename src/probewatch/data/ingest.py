@@ -88,7 +88,8 @@ class Ingest:
             self._rejects.add(*self._locate(arrival), reason, KINDS[codes.BAD_LENGTH])
         if self._fields.request:
             self._spool.mark_duplicates()
-        events, skipped, duplicates = (self._spool.count(p) for p in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
+        found = self._spool.counts()
+        events, skipped, duplicates = (found.get(p, 0) for p in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
         rejects = self._rejects.kinds.total()
         if not events:
             raise self._nothing_found(rejects, skipped)
@@ -127,7 +128,7 @@ class Ingest:
 
     def _refuse_unmapped(self, kinds: set[str], all_rejected: bool) -> None:
         """Stop at the first block already if not one of its events has the fields that each needs."""
-        if all_rejected and kinds and kinds <= UNMAPPED and not self._spool.count(codes.EVENT):
+        if all_rejected and kinds and kinds <= UNMAPPED and codes.EVENT not in self._spool.counts():
             raise self._nothing_found(0, 0)
 
     def _written_out(self, block: Block) -> FieldMap:

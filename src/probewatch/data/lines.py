@@ -19,6 +19,7 @@ from probewatch.data.scratch import Scratch
 from probewatch.errors import LogError
 
 BLOCK_BYTES = 120 << 20  # DuckDB takes over, uncopied, what it is given in 122,880 rows or more
+FIRST_BLOCKS = 2  # small ones, so that every thread has work soon
 LINE_LIMIT_BYTES = 16 << 20
 SCAN_BYTES = 1 << 18  # newlines are looked for in pieces that stay in the processor's cache
 READ_BYTES = 1 << 20
@@ -195,21 +196,22 @@ def _cut_at_newlines(
 
     Only the very last line may lack its newline; where the file is cut short it is left out.
     """
-    carry, first, dropping, ends = b"", True, False, False
+    carry, blocks, dropping, ends = b"", 0, False, False
     cut: CutShortError | None = None
     while not ends:
         scratch = spare.pop() if spare else Scratch(max(block_bytes, LINE_LIMIT_BYTES) + 1)
         memory, used = scratch.memory, len(carry)
         view = memoryview(memory)
         view[:used] = carry
+        room = max(len(view) // 8, len(carry) + 1) if blocks < FIRST_BLOCKS else len(view)
         try:
-            while used < len(view) and not ends:
-                got = fill(view[used:])
+            while used < room and not ends:
+                got = fill(view[used:room])
                 used, ends = used + got, not got
         except CutShortError as error:
             cut, ends = error, True
-        start = len(BOM_UTF8) if first and memory[: len(BOM_UTF8)] == BOM_UTF8 else 0
-        first = False
+        start = len(BOM_UTF8) if not blocks and memory[: len(BOM_UTF8)] == BOM_UTF8 else 0
+        blocks += 1
         if dropping:
             start = memory.find(b"\n", 0, used) + 1 or used
             dropping = start == used and not ends and memory[used - 1] != NEWLINE

@@ -96,8 +96,8 @@ class RejectList:
         if len(self.kept) < KEPT_REJECTS:
             self.kept.append(Reject(file, line, reason))
         if self._file:
-            json.dump({"file": file, "line": line, "reason": reason}, self._file, ensure_ascii=False)
-            self._file.write("\n")
+            entry = {"file": file, "line": line, "reason": reason}
+            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def explain(problem: int, found: Callable[[str], Any]) -> str:

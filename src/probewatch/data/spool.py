@@ -161,9 +161,9 @@ class Spool:
                 self.given.append(name[6:])
         self.insert("INSERT INTO spool BY NAME SELECT * FROM source", table)
 
-    def count(self, problem: int) -> int:
-        """Number of rows that became this."""
-        return int(self.rows("SELECT count(*) FROM spool WHERE problem = ?", problem)[0][0])
+    def counts(self) -> dict[int, int]:
+        """Problem to number of rows."""
+        return dict(self.rows("SELECT problem, count(*) FROM spool GROUP BY problem"))
 
     def fields_with_values(self) -> set[str]:
         """Names of our fields that have a value in some query; client and session if they ever differ."""
@@ -189,17 +189,16 @@ class Spool:
         usual = {model: width for model, width, _ in lengths}
         if len(usual) == len(lengths):
             return []
-        names, widths = list(usual), list(usual.values())
-        self.connection.register("usual", pa.table({"model": names, "usual": pa.array(widths, pa.int32())}))
+        expected = pa.table({"model": list(usual), "usual": pa.array(list(usual.values()), pa.int32())})
+        self.connection.register("usual", expected)
         unusual = self.rows(
             "SELECT arrival, model, width, usual FROM spool JOIN usual USING (model)"
             f" WHERE problem = {EVENT} AND width <> usual ORDER BY arrival"
         )
-        self.connection.execute(
-            f"UPDATE spool SET problem = {BAD_LENGTH} FROM usual"
-            f" WHERE spool.model = usual.model AND problem = {EVENT} AND width <> usual"
-        )
+        self.connection.register("unusual", pa.table({"arrival": [row[0] for row in unusual]}))
+        self.rows(f"UPDATE spool SET problem = {BAD_LENGTH} WHERE arrival IN (SELECT arrival FROM unusual)")
         self.connection.unregister("usual")
+        self.connection.unregister("unusual")
         return unusual
 
     def mark_duplicates(self) -> None:
