@@ -1,0 +1,149 @@
+"""What values a model's columns take, so that made-up inputs look like real ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.errors import DataError
+
+DECIMALS = 6  # a column whose values have more than so many is continuous
+FEW = 12  # a column of numbers with no more distinct values than these holds categories
+FEW_UNEVEN = 256  # the same where the values lie on no decimal grid, such as k / 255
+SEEN_OFTEN = 5  # so many records for each distinct value, or they are no categories
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Range, step and categories of each of D columns.
+
+    Every input that is made up, by an attacker or by a benign client, goes through :meth:`snap`: whole numbers stay
+    whole, categories stay categories, and what is constant stays constant. So none can be told by that.
+
+    Args:
+        low, high: (D,) range.
+        step: (D,) values are its multiples: 1 for whole numbers, 0.01 for two decimals, 0 for continuous.
+        categories: for each column its allowed values in ascending order, or None where step and range say it all.
+        scale: (D,) standard deviation, 0 where constant.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    step: NDArray[np.float64]
+    categories: tuple[NDArray[np.float64] | None, ...]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def learn(cls, records: NDArray[np.float64]) -> Grid:
+        """The grid on which (n, D) records lie.
+
+        >>> grid = Grid.learn(np.column_stack([np.arange(100), np.arange(100) / 8, np.arange(100) % 2 * 3]))
+        >>> grid.step
+        array([1.   , 0.001, 1.   ])
+        >>> grid.snap(np.array([[17.4, 3.14159, 2.2]]))
+        array([[17.   ,  3.142,  3.   ]])
+
+        Raises:
+            DataError: no records, or values that are not finite.
+        """
+        records = np.asarray(records, np.float64)
+        if records.ndim != 2 or not records.size:
+            raise DataError(f"records are of shape {records.shape}, expected at least one row and one column.")
+        if not np.isfinite(records).all():
+            raise DataError("records hold values that are not finite; fill or drop them first.")
+        values = [np.unique(column) for column in records.T]
+        step = np.array([_step_of(column) for column in values])
+        return cls(
+            low=records.min(axis=0),
+            high=records.max(axis=0),
+            step=step,
+            categories=tuple(
+                _categories_of(column, len(records), size) for column, size in zip(values, step.tolist(), strict=True)
+            ),
+            scale=records.std(axis=0),
+        )
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    @cached_property
+    def free(self) -> NDArray[np.int64]:
+        """The columns that are not constant."""
+        return np.flatnonzero(self.high > self.low)
+
+    def snap(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, D) inputs moved to the nearest values that their columns allow."""
+        snapped = np.minimum(np.maximum(inputs, self.low), self.high)
+        multiple, parts, stepped = self._units
+        np.copyto(snapped, np.rint(snapped / multiple * parts) * multiple / parts, where=stepped)
+        for column, allowed in self._listed:
+            after = np.searchsorted(allowed, snapped[:, column]).clip(1, len(allowed) - 1)
+            lower, upper = allowed[after - 1], allowed[after]
+            snapped[:, column] = np.where(upper - snapped[:, column] < snapped[:, column] - lower, upper, lower)
+        return snapped
+
+    def jitter(
+        self, inputs: NDArray[np.float64], amount: float | NDArray[np.float64], random: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """(n, D) inputs under noise, on the grid.
+
+        Args:
+            inputs: (n, D) on the grid.
+            amount: the noise's deviation as a share of each column's own, one for all or (n, 1) one for each row. A
+                category is drawn anew with the same probability. Between two steps the nearer one is only the more
+                likely one, so that small noise is not lost on coarse columns.
+            random: is advanced.
+        """
+        noisy = inputs + random.standard_normal(inputs.shape) * (amount * self.scale)
+        multiple, parts, stepped = self._units
+        np.copyto(
+            noisy, np.floor(noisy / multiple * parts + random.random(inputs.shape)) * multiple / parts, where=stepped
+        )
+        for column, allowed in self._listed:
+            anew = random.random(len(inputs)) < np.ravel(amount)
+            noisy[:, column] = np.where(anew, random.choice(allowed, len(inputs)), inputs[:, column])
+        return self.snap(noisy)
+
+    def draw(self, count: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """(count, D) inputs from anywhere on the grid."""
+        drawn = random.uniform(self.low, self.high, (count, len(self)))
+        for column, allowed in self._listed:
+            drawn[:, column] = random.choice(allowed, count)
+        return self.snap(drawn)
+
+    def values(self, column: int, most: int) -> NDArray[np.float64]:
+        """At most so many different values of one column, from its lowest to its highest."""
+        allowed = self.categories[column]
+        if allowed is not None:
+            return allowed[np.unique(np.linspace(0, len(allowed) - 1, min(most, len(allowed))).round().astype(int))]
+        even = np.repeat(self.low[None], most, axis=0)
+        even[:, column] = np.linspace(self.low[column], self.high[column], most)
+        found: NDArray[np.float64] = np.unique(self.snap(even)[:, column])
+        return found
+
+    @cached_property
+    def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """A step is a whole number or one over a whole number: dividing by the latter gives the decimals as read."""
+        stepped = self.step > 0
+        step = np.where(stepped, self.step, 1.0)
+        return np.maximum(step, 1.0), np.rint(1.0 / np.minimum(step, 1.0)), stepped
+
+    @cached_property
+    def _listed(self) -> list[tuple[int, NDArray[np.float64]]]:
+        return [(column, allowed) for column, allowed in enumerate(self.categories) if allowed is not None]
+
+
+def _step_of(values: NDArray[np.float64]) -> float:
+    """The coarsest power of ten, at most 1, of which all values are multiples; 0 if there is none."""
+    for decimals in range(DECIMALS + 1):
+        if np.array_equal(np.round(values, decimals), values):
+            return float(10.0**-decimals)
+    return 0.0
+
+
+def _categories_of(values: NDArray[np.float64], records: int, step: float) -> NDArray[np.float64] | None:
+    few = FEW if step > 0 else FEW_UNEVEN
+    return values if 2 <= len(values) <= few and len(values) * SEEN_OFTEN <= records else None
