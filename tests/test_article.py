@@ -143,17 +143,16 @@ def test_a03_a_task_becomes_a_float32_array_of_its_steps_in_order(tasks, toy):
     assert set(toy.label.tolist()) == {0, 1}
 
 
-def test_a04_the_split_is_112_28_60_and_scikit_learns(toy):
+def test_a04_the_split_is_112_28_60_and_scikit_learns_of_the_tasks_in_their_order(tasks, toy):
     split = split_sessions(toy.sessions, toy.label, np.ones(200, bool), PRESET)
     assert (len(split.train), len(split.valid), len(split.test)) == (112, 28, 60)
-    rest, test, rest_label, _ = train_test_split(
-        np.arange(200), toy.label, test_size=0.3, random_state=42, stratify=toy.label
-    )
+    names = np.array(list(tasks), object)
+    label = np.array([task["is_malicious"] for task in tasks.values()], int)
+    rest, test, rest_label, _ = train_test_split(np.arange(200), label, test_size=0.3, random_state=42, stratify=label)
     train, valid = train_test_split(rest, test_size=0.2, random_state=42, stratify=rest_label)
-    assert np.array_equal(split.test, test)
-    assert np.array_equal(split.valid, valid)
-    assert np.array_equal(split.train, train)
-    assert [int(toy.label[part].sum()) for part in (train, valid, test)] == [45, 11, 24]  # two in five
+    for part, wanted in ((split.test, test), (split.valid, valid), (split.train, train)):
+        assert toy.sessions.session[part].tolist() == names[wanted].tolist()
+    assert [int(label[part].sum()) for part in (train, valid, test)] == [45, 11, 24]  # two in five
 
 
 def test_a05_the_scaler_is_the_standard_scaler_of_stacked_training_steps(toy):

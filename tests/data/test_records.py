@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probewatch.data.fields import FieldMap
+from probewatch.data.logs import read_logs
 from probewatch.data.records import Sessions, offsets_of, ranges
 
 
@@ -70,3 +74,15 @@ def test_concat_of_nothing_is_no_session() -> None:
 def test_ranges_are_the_integers_of_each_pair(pairs: list[tuple[int, int]]) -> None:
     starts, lengths = np.array(pairs, np.int64).reshape(-1, 2).T
     assert ranges(starts, lengths).tolist() == [start + step for start, length in pairs for step in range(length)]
+
+
+def test_a_session_knows_where_it_first_comes_up_even_if_it_is_cut(tmp_path: Path) -> None:
+    rows = [("zoe", 3), ("adam", 1), ("zoe", 1), ("mia", 2), ("adam", 9)]
+    lines = [f'{{"user": "{user}", "t": {second}}}\n' for user, second in rows]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    with read_logs([tmp_path / "log.jsonl"], fields=FieldMap(client="user", time="t")) as log:
+        whole = log.all_sessions()
+        cut = Sessions.concat(list(log.sessions(chunk_events=1)))
+    assert whole.client.tolist() == ["adam", "mia", "zoe"]
+    for sessions in (whole, cut):
+        assert sessions.take(np.argsort(sessions.arrival)).client.tolist() == ["zoe", "adam", "mia"]

@@ -127,7 +127,9 @@ def query_logs(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def columns_of(sessions: Sessions) -> dict[str, Any]:
-    return {name: np.asarray(value).tolist() for name, value in vars(sessions).items() if name != "given"}
+    return {
+        name: np.asarray(value).tolist() for name, value in vars(sessions).items() if name not in ("given", "arrival")
+    }
 
 
 @settings(max_examples=25, deadline=None)

@@ -22,8 +22,8 @@ from probewatch.data.spool import EVENT, Spool
 from probewatch.data.tables import first_line
 from probewatch.errors import LogError
 
-MEMORY_BYTES = 768 << 20  # of DuckDB; what does not fit is kept on disk
-CHUNK_INPUTS = 1 << 24  # numbers in the input vectors of one chunk
+MEMORY_BYTES = 704 << 20  # of DuckDB; what does not fit is kept on disk
+CHUNK_INPUTS = 1 << 22  # numbers in the input vectors of one chunk
 
 
 class Log:

@@ -25,6 +25,7 @@ class Sessions:
         inputs: (M,) float64, all input vectors end to end.
         input_offsets: (N + 1,) int64; query ``i`` asked ``inputs[input_offsets[i]:input_offsets[i + 1]]``.
         given: feature columns that the log already holds (the article's JSON), each (N,) float64.
+        arrival: (S,) int64, where in the log each session first comes up; empty where that is not known.
         label: (S,) int8, 1 attack, 0 benign, -1 where the log itself does not say.
         before: (S,) int64, queries of the same session in earlier chunks; non-zero for the first at most.
         ends: (S,) bool, False where the next chunk goes on with the session; for the last at most.
@@ -43,6 +44,7 @@ class Sessions:
     before: NDArray[np.int64]
     ends: NDArray[np.bool_]
     given: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    arrival: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -71,6 +73,7 @@ class Sessions:
             before=self.before[indices],
             ends=self.ends[indices],
             given={name: column[queries] for name, column in self.given.items()},
+            arrival=self.arrival[indices] if len(self.arrival) else self.arrival,
         )
 
     @classmethod
@@ -86,6 +89,7 @@ class Sessions:
             found = [getattr(part, name) for part in parts]
             return np.concatenate(found) if found else np.zeros(0, dtype)
 
+        arrival = column("arrival", np.int64)
         return cls(
             session=column("session", object)[starts],
             client=column("client", object)[starts],
@@ -102,6 +106,7 @@ class Sessions:
             before=np.zeros(int(starts.sum()), np.int64),
             ends=np.ones(int(starts.sum()), bool),
             given={name: np.concatenate([part.given[name] for part in parts]) for name in sorted(names)},
+            arrival=np.minimum.reduceat(arrival, np.flatnonzero(starts)) if len(arrival) else arrival,
         )
 
 

@@ -103,6 +103,7 @@ def _to_sessions(
         inputs=np.asarray(pc.list_flatten(inputs).to_numpy(zero_copy_only=False), np.float64),
         input_offsets=offsets_of(widths),
         label=label,
+        arrival=np.minimum.reduceat(_numbers(table, "arrival", 0), first),
         before=before,
         ends=closed,
         given={name: _numbers(table, f"given_{name}", np.nan) for name in given},

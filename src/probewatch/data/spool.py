@@ -20,7 +20,7 @@ COLUMNS = """arrival BIGINT, problem UTINYINT, client VARCHAR, session VARCHAR, 
     time_s DOUBLE, confidence DOUBLE, predicted BIGINT, inputs DOUBLE[], width INTEGER,
     request VARCHAR, label TINYINT"""
 
-EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label")
+EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label", "arrival")
 ORDER = "client, model, session, time_s, arrival"
 SHUFFLED_ROWS = 8192
 WIDE = 128  # inputs a query, from where DuckDB's sort may give up for want of memory

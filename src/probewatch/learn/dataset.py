@@ -70,6 +70,8 @@ def _check_classes(label: NDArray[np.int8], where: str) -> None:
 def _divide_stratified(
     sessions: Sessions, label: NDArray[np.int8], indices: NDArray[np.int64], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if len(sessions.arrival):  # as the article: in the order of the log
+        indices = indices[np.argsort(sessions.arrival[indices])]
     try:
         rest, held = train_test_split(indices, test_size=share, random_state=seed, stratify=label[indices])
     except ValueError as error:
