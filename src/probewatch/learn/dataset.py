@@ -48,6 +48,8 @@ def split_sessions(sessions: Sessions, label: NDArray[np.int8], eligible: NDArra
         DataError: a class is missing, or too few sessions or clients to hold any out.
     """
     usable = np.flatnonzero(eligible)
+    if config.split == "stratified" and len(sessions.arrival):  # as the article: in the order of the log
+        usable = usable[np.argsort(sessions.arrival[usable])]
     _check_classes(label[usable], "the log")
     divide = {"stratified": _divide_stratified, "client": _divide_by_client, "time": _divide_by_time}[config.split]
     rest, test = divide(sessions, label, usable, config.test_share, config.split_seed)
@@ -70,8 +72,6 @@ def _check_classes(label: NDArray[np.int8], where: str) -> None:
 def _divide_stratified(
     sessions: Sessions, label: NDArray[np.int8], indices: NDArray[np.int64], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    if len(sessions.arrival):  # as the article: in the order of the log
-        indices = indices[np.argsort(sessions.arrival[indices])]
     try:
         rest, held = train_test_split(indices, test_size=share, random_state=seed, stratify=label[indices])
     except ValueError as error:
