@@ -8,7 +8,9 @@ the query it stands at and those before it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numba
@@ -159,6 +161,11 @@ def new_state(sessions: int, anchor_width: int = 0) -> State:
         np.zeros((sessions, anchor_width)),
     )
 
+
+# Compiled code goes to the user's cache folder, since the package's own may be shared or read-only; where that
+# cannot be written either, Numba looks for another place.
+if not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "probewatch")
 
 # Sums may be reordered, which lets them run in vector registers; the order is then fixed in the compiled
 # code, the same for every call, so prefixes stay bit-equal. NaN keeps its meaning.
