@@ -27,6 +27,9 @@ NEWLINE, SPACE, FIRST_NOT_ASCII = 10, 32, 128
 TOO_LONG = f"the line has more than {LINE_LIMIT_BYTES >> 20} MiB, expected one query; drop it"
 
 
+Filler = Callable[[Scratch, int, int], int]
+
+
 class CutShortError(Exception):
     """A compressed file ends, or breaks, before its end; what came before it was already given out."""
 
@@ -97,53 +100,57 @@ class Block:
         return pa.Array.from_buffers(pa.large_string(), len(self), [valid, offsets, pa.py_buffer(self.content)])
 
 
-def read_bytes(path: Path, progress: Callable[[int], None], *, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
+def read_bytes(path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
     """The content of a file in pieces, unpacked if it is gzip.
 
     Raises:
         LogError: the file cannot be opened or read.
         CutShortError: a gzip stream ends early or is damaged, after all that could be unpacked.
     """
-    buffer = memoryview(bytearray(piece_bytes))
-    with _open(path, progress) as fill:
-        while size := fill(buffer):
-            yield bytes(buffer[:size])
+    with _open(path) as (file, packed):
+        if packed:
+            yield from _unpack(file, progress)
+        else:
+            while piece := file.read(READ_BYTES):
+                progress(len(piece))
+                yield piece
 
 
 @contextmanager
-def _open(path: Path, progress: Callable[[int], None]) -> Iterator[Callable[[memoryview], int]]:
-    """A function that fills a buffer from the file's content and says how far, 0 at the end."""
+def _open(path: Path) -> Iterator[tuple[FileIO, bool]]:
+    """The file, and whether it is gzip."""
     try:
         with path.open("rb", buffering=0) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-
-            def fill(buffer: memoryview) -> int:
-                size = file.readinto(buffer) or 0
-                progress(size)
-                return size
-
-            yield _fill_from(_unpack(file, progress)) if packed else fill
+            yield file, packed
     except OSError as error:
         raise LogError(f"{path}: cannot be read ({error.strerror}); give a readable file.") from error
 
 
-def _fill_from(pieces: Iterator[bytes]) -> Callable[[memoryview], int]:
+def _filler(file: FileIO, packed: bool, progress: Callable[[int], None]) -> Filler:
+    """A function that puts the file's next bytes into memory from ``start`` to ``end`` and says how many, 0 at last."""
+    pieces = _unpack(file, progress)
     rest = memoryview(b"")
 
-    def fill(buffer: memoryview) -> int:
+    def fill_plain(scratch: Scratch, start: int, end: int) -> int:
+        size = scratch.receive(file, start, end)
+        progress(size)
+        return size
+
+    def fill_unpacked(scratch: Scratch, start: int, end: int) -> int:
         nonlocal rest
         while not rest:
             piece = next(pieces, None)
             if piece is None:
                 return 0
             rest = memoryview(piece)
-        size = min(len(rest), len(buffer))
-        buffer[:size] = rest[:size]
+        size = min(len(rest), end - start)
+        scratch.memory[start : start + size] = rest[:size]
         rest = rest[size:]
         return size
 
-    return fill
+    return fill_unpacked if packed else fill_plain
 
 
 def _unpack(file: FileIO, progress: Callable[[int], None]) -> Iterator[bytes]:
@@ -180,7 +187,8 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
     line = 1
     spare: list[Scratch] = []
     try:
-        with _open(path, progress) as fill:
+        with _open(path) as (file, packed):
+            fill = _filler(file, packed, progress)
             for content, scratch in _cut_at_newlines(fill, spare, block_bytes):
                 block = make_block(content, line, scratch, spare) if content else _reject_block(line, TOO_LONG)
                 line += len(block)
@@ -190,7 +198,7 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
 
 
 def _cut_at_newlines(
-    fill: Callable[[memoryview], int], spare: list[Scratch], block_bytes: int
+    fill: Filler, spare: list[Scratch], block_bytes: int
 ) -> Iterator[tuple[memoryview, Scratch | None]]:
     """Whole lines and the memory that begins with them, if one does; nothing for a line over the limit.
 
@@ -206,7 +214,7 @@ def _cut_at_newlines(
         room = max(len(view) // 8, len(carry) + 1) if blocks < FIRST_BLOCKS else len(view)
         try:
             while used < room and not ends:
-                got = fill(view[used:room])
+                got = fill(scratch, used, room)
                 used, ends = used + got, not got
         except CutShortError as error:
             cut, ends = error, True

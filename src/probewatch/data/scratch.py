@@ -6,6 +6,7 @@ import mmap
 import os
 import tempfile
 import weakref
+from io import FileIO
 from pathlib import Path
 
 
@@ -27,6 +28,16 @@ class Scratch:
             weakref.finalize(self, file.close)
         os.ftruncate(self._descriptor, size_bytes)
         self.memory = mmap.mmap(self._descriptor, size_bytes)
+
+    def receive(self, file: FileIO, start: int, end: int) -> int:
+        """Read the file's next bytes into memory from ``start`` to ``end``; how many there were, 0 at its end."""
+        if hasattr(os, "sendfile"):
+            try:
+                os.lseek(self._descriptor, start, os.SEEK_SET)
+                return os.sendfile(self._descriptor, file.fileno(), None, end - start)
+            except OSError:
+                pass  # the system does not do this between such files
+        return file.readinto(memoryview(self.memory)[start:end]) or 0
 
     def as_file(self, size_bytes: int) -> Path:
         """The first bytes as a file; the memory behind them must not be touched before :meth:`renew`."""
