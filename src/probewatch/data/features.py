@@ -191,6 +191,26 @@ def _between(left, right):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _rank(quantiles, value):  # type: ignore[no-untyped-def]
+    """Share of the quantiles that are not above the value, by bisection."""
+    low, high = 0, len(quantiles)
+    while low < high:
+        middle = (low + high) // 2
+        if quantiles[middle] <= value:
+            low = middle + 1
+        else:
+            high = middle
+    return low / len(quantiles)
+
+
+@_compiled
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    """Element by element: an assignment of slices compiles three seconds of error messages."""
+    for p in range(SKETCH):
+        target[p] = source[p]
+
+
+@_compiled
 def _sketch(inputs, centre, spread, sketch):  # type: ignore[no-untyped-def]
     """Scale, cut and project the inputs into ``sketch``.
 
@@ -297,7 +317,7 @@ def _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, s
         row[_LEAST] = numbers[_LEAST_NEAREST]
     if confidence > numbers[_BEST_CONFIDENCE]:
         numbers[_BEST_CONFIDENCE] = confidence
-        state.best[k] = sketch
+        _copy(sketch, state.best[k])
         for d in range(min(len(inputs), state.anchor.shape[1])):
             state.anchor[k, d] = inputs[d]
     if not math.isnan(confidence):
@@ -308,7 +328,7 @@ def _ask(state, k, confidence, odds, klass, inputs, centre, spread, unit, row, s
                 total += (inputs[d] - state.anchor[k, d]) ** 2
             row[_ANCHOR] = min(math.sqrt(total), LARGEST)
     w = seen % WINDOW
-    state.sketches[k, w] = sketch
+    _copy(sketch, state.sketches[k, w])
     state.hashes[k, w] = here
     state.odds[k, w] = odds
     state.classes[k, w] = klass & 0x7FFFFFFF if klass >= 0 else -1
@@ -370,7 +390,7 @@ def step(state, k, time, confidence, klass, inputs, centre, spread, unit, confid
         row[_LOG_ODDS] = signals[_S_ODDS] = odds
         row[_CHANGE] = odds - numbers[_LAST_ODDS]
         if len(confidences) > 0:
-            row[_RANK] = signals[_S_RANK] = np.searchsorted(confidences, confidence, side="right") / len(confidences)
+            row[_RANK] = signals[_S_RANK] = _rank(confidences, confidence)
         row[_HIGHEST] = numbers[_HIGH_ODDS] = max(numbers[_HIGH_ODDS], odds)
         row[_LOWEST] = numbers[_LOW_ODDS] = min(numbers[_LOW_ODDS], odds)
         numbers[_LAST_ODDS] = odds
