@@ -139,6 +139,17 @@ def test_a_class_has_the_same_code_in_every_log(tmp_path: Path) -> None:
     assert len({*codes[0].values(), *codes[1].values()}) == 4
 
 
+def test_a_whole_number_is_its_own_code_and_others_are_told_apart(tmp_path: Path) -> None:
+    answers = [3, 3.0, "3", 3.5, 3.25, -1, True, 0, 2**60, 2**60 + 1]
+    path = write(tmp_path / "a.jsonl", [event(step, answer=answer) for step, answer in enumerate(answers)])
+    with read_logs([path]) as log:
+        codes = log.all_sessions().predicted_class.tolist()
+    assert codes[:3] == [3, 3, 3]
+    assert codes[7] == 0
+    assert len(set(codes)) == 8
+    assert min(codes) >= 0
+
+
 @pytest.mark.parametrize(
     ("time", "seconds"),
     [

@@ -48,7 +48,7 @@ TYPED = """SELECT *,
             / pow(1e3, least(greatest((length(split_part(ltrim("time"), '.', 1)) - 9) // 3, 0), 3))
     ) AS time_s,
     TRY_CAST(confidence AS DOUBLE) AS probability,
-    TRY_CAST(predicted AS BIGINT) AS class_number,
+    TRY_CAST(predicted AS DOUBLE) AS class_number,
     len(inputs) AS width,
     CASE lower(label) WHEN '1' THEN 1 WHEN 'true' THEN 1 WHEN '0' THEN 0 WHEN 'false' THEN 0 END AS mark
 FROM ({raw})"""
@@ -70,10 +70,13 @@ FROM ({typed})"""
 # md5 gives a text the same class code on every machine and in every version.
 INSERT = """INSERT INTO spool SELECT {base} + line, problem,
     coalesce(client, session), coalesce(session, ''), coalesce(model, ''), time_s, probability,
-    CASE WHEN class_number >= 0 THEN class_number WHEN predicted IS NULL THEN -1
+    CASE WHEN class_number BETWEEN 0 AND {EXACT} AND class_number = floor(class_number)
+        THEN CAST(class_number AS BIGINT) WHEN predicted IS NULL THEN -1
         ELSE CAST(md5_number_lower(predicted) >> 2 AS BIGINT) END,
     inputs, width, request, mark
 FROM ({judged})"""
+
+EXACT = 1 << 53  # whole numbers up to here are whole in a DOUBLE
 
 CODES = {name: value for name, value in globals().items() if isinstance(value, int)}
 
