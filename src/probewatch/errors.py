@@ -9,7 +9,8 @@
     ├── DataError (ValueError)       too little data, one class only, empty or non-finite sequences
     ├── ConfigError (ValueError)     a preset, option or configuration file is wrong
     ├── BundleError (ValueError)     a saved detector is damaged, of an unknown version, or does not fit the log
-    └── TrainingError (ArithmeticError)  training met a loss or score that is not finite
+    ├── TrainingError (ArithmeticError)  training met a loss or score that is not finite
+    └── TargetError (RuntimeError)   an attacked model gives no answer, or one that is not probabilities
 
 The message is one sentence: what is wrong, the value found, what was expected, what to do.
 """
@@ -45,3 +46,7 @@ class BundleError(ProbewatchError, ValueError):
 
 class TrainingError(ProbewatchError, ArithmeticError):
     """Training met a loss or score that is not finite."""
+
+
+class TargetError(ProbewatchError, RuntimeError):
+    """An attacked model gives no answer, or one that is not probabilities."""

@@ -13,6 +13,7 @@ import typer
 
 from probewatch import __version__
 from probewatch.errors import ConfigError, ProbewatchError
+from probewatch.serve.corpus import corpus
 from probewatch.serve.options import AllowFile, Gap, Json, LabelsFile, Logs, Map, Quiet, Rejects
 
 if TYPE_CHECKING:
@@ -233,6 +234,9 @@ def demo(
         screen.line("\n2. A verdict on every session of another log, of clients that are in neither")
         with _read([str(sample / "new.jsonl.gz")], None, 1800.0, None, screen) as log:
             _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen)
+
+
+app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(_sentences(corpus))
 
 
 def _config(preset: str, path: Path | None, changes: dict[str, Any]) -> Any:

@@ -1,0 +1,268 @@
+"""An HTTP endpoint that predicts: JSON in, JSON out, at a limited rate, with retries that are counted."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.errors import ConfigError, TargetError
+
+ONE = ("$row", "$record")  # placeholders of one query a request
+MANY = ("$rows", "$records")  # of several
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that another attempt may cure
+KEPT_TROUBLE = 1000  # sentences about failed attempts that are kept
+SHOWN_REPLY = 200  # characters of a reply that an error shows
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an endpoint is asked and where its answer lies.
+
+    Attributes:
+        body: JSON whose string ``"$rows"`` becomes a list of rows, ``"$records"`` a list of objects by column;
+            ``"$row"`` and ``"$record"`` send one query a request.
+        path: dotted way to the probabilities, a number for a place in a list, ``*`` for every query of a
+            request: ``predictions`` or ``results.*.probabilities``.
+        headers: sent along, as an authorisation; kept out of every file.
+    """
+
+    body: Any = field(default_factory=lambda: {"instances": "$rows"})
+    path: str = "predictions"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How hard an endpoint may be asked.
+
+    Attributes:
+        per_second: queries a second at most, above 0.
+        workers: requests at once.
+        rows: queries a request at most, where the form sends several.
+        timeout_s: of one request.
+        attempts: for one request, before the run stops.
+        pause_s: before the second attempt; it doubles with each.
+    """
+
+    per_second: float = 200.0
+    workers: int = 4
+    rows: int = 64
+    timeout_s: float = 30.0
+    attempts: int = 6
+    pause_s: float = 0.25
+
+
+class Endpoint:
+    """Predicts by asking an endpoint; counts of requests and of trouble are its state.
+
+    Args:
+        url: ``http://…`` or ``https://…``. Redirects and proxies are not followed.
+        columns: (D,) names, for ``$record``.
+        texts: (D,) for each column None, or the words that its numbers stand for.
+        classes: names of the classes, where an answer is an object by class.
+        owned: the user says that the endpoint is theirs; without, it must be on this machine.
+
+    Raises:
+        ConfigError: the address, form or limits are wrong; all mistakes are named.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        columns: Sequence[str],
+        classes: Sequence[str],
+        *,
+        texts: Sequence[tuple[str, ...] | None] = (),
+        form: Form | None = None,
+        limits: Limits | None = None,
+        owned: bool = False,
+    ) -> None:
+        self.requests = 0
+        self.retries = 0
+        self.trouble: list[str] = []
+        self._form = form or Form()
+        self._limits = limits or Limits()
+        self._url = _checked(url, self._form, self._limits)
+        self._address = None if owned else _loopback(self._url)
+        self._columns, self._classes = tuple(columns), tuple(classes)
+        self._texts = tuple(texts) or (None,) * len(self._columns)
+        self._single = _placeholder(self._form.body) in ONE
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+        self._own = threading.local()
+
+    def __call__(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, D) inputs to their (n, C) answers, in order, whatever order they came in.
+
+        Raises:
+            TargetError: every attempt failed, the endpoint refuses, or the path leads to no probabilities.
+        """
+        size = 1 if self._single else self._limits.rows
+        parts = [inputs[begin : begin + size] for begin in range(0, len(inputs), size)]
+        with ThreadPoolExecutor(self._limits.workers) as pool:
+            answers = list(pool.map(self._ask, parts))
+        return np.concatenate([self._read(answer, len(part)) for answer, part in zip(answers, parts, strict=True)])
+
+    def _ask(self, inputs: NDArray[np.float64]) -> Any:
+        body = json.dumps(_filled(self._form.body, self._values(inputs))).encode()
+        pause_s = self._limits.pause_s
+        for attempt in range(1, self._limits.attempts + 1):
+            self._wait(len(inputs))
+            try:
+                status, reply, wait_s = self._post(body)
+                problem = f"status {status}: {_start(reply)}"
+                if 200 <= status < 300:
+                    return json.loads(reply)
+                if status not in PASSING:
+                    raise TargetError(f"{self._url.geturl()} refuses a query with {problem}.")
+            except (OSError, http.client.HTTPException) as error:
+                problem, wait_s = f"{type(error).__name__}: {error}", 0.0
+                self._own.connection = None
+            except ValueError as error:
+                raise TargetError(f"{self._url.geturl()} answers what is not JSON: {_start(reply)}.") from error
+            self._note(f"attempt {attempt} of {self._limits.attempts}: {problem}")
+            if attempt < self._limits.attempts:
+                time.sleep(max(pause_s, wait_s))
+                pause_s *= 2.0
+        raise TargetError(
+            f"{self._url.geturl()} failed {self._limits.attempts} times, the last with {problem};"
+            " see that it is up, then run the same command again: it goes on where it stopped."
+        )
+
+    def _values(self, inputs: NDArray[np.float64]) -> Any:
+        rows = [
+            [
+                value if words is None else words[int(value)]
+                for value, words in zip(row, self._texts, strict=True)
+            ]
+            for row in inputs.tolist()
+        ]  # fmt: skip
+        if _placeholder(self._form.body) in ("$record", "$records"):
+            rows = [dict(zip(self._columns, row, strict=True)) for row in rows]  # type: ignore[misc]
+        return rows[0] if self._single else rows
+
+    def _post(self, body: bytes) -> tuple[int, bytes, float]:
+        """Status, reply, and the seconds that the endpoint asks to wait."""
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            secure = self._url.scheme == "https"
+            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+            host = self._address if self._address and not secure else self._url.hostname
+            connection = kind(str(host), self._url.port, timeout=self._limits.timeout_s)
+            self._own.connection = connection
+        way = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+        headers = {"Host": self._url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
+        connection.request("POST", way, body, {**headers, **self._form.headers})
+        with self._lock:
+            self.requests += 1
+        response = connection.getresponse()
+        asked = response.getheader("Retry-After", "")
+        return response.status, response.read(), float(asked) if asked.isdigit() else 0.0
+
+    def _wait(self, rows: int) -> None:
+        """Sleep until the rate allows so many queries more."""
+        with self._lock:
+            begins = max(time.monotonic(), self._free_at)
+            self._free_at = begins + rows / self._limits.per_second
+        time.sleep(max(0.0, begins - time.monotonic()))
+
+    def _note(self, sentence: str) -> None:
+        with self._lock:
+            self.retries += 1
+            if len(self.trouble) < KEPT_TROUBLE:
+                self.trouble.append(sentence)
+
+    def _read(self, answer: Any, rows: int) -> NDArray[np.float64]:
+        try:
+            found = _follow(answer, self._form.path.split(".") if self._form.path else [])
+            table = [self._by_class(row) for row in ([found] if self._single else found)]
+            values = np.array(table, np.float64)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise TargetError(
+                f"{self._url.geturl()}: the path {self._form.path!r} leads to no probabilities in"
+                f" {_start(json.dumps(answer).encode())} ({type(error).__name__}: {error}); give --response-path."
+            ) from error
+        if len(values) != rows:
+            raise TargetError(f"{self._url.geturl()} answers {len(values)} of {rows} queries.")
+        return values
+
+    def _by_class(self, row: Any) -> Any:
+        return [row[name] for name in self._classes] if isinstance(row, Mapping) else row
+
+
+def _checked(url: str, form: Form, limits: Limits) -> SplitResult:
+    parts, mistakes = urlsplit(url), []
+    try:
+        port_fits = parts.port is None or parts.port > 0
+    except ValueError:
+        port_fits = False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_fits:
+        mistakes.append(f"the endpoint is {url!r}, expected http://HOST[:PORT]/PATH")
+    if _placeholder(form.body) is None:
+        mistakes.append(f"the body {json.dumps(form.body)} has no {', '.join(ONE + MANY)}, expected one of them once")
+    if not (limits.per_second > 0 and limits.workers > 0 and limits.rows > 0 and limits.attempts > 0):
+        mistakes.append(f"rate, workers, rows and attempts must be above 0, they are {limits}")
+    if mistakes:
+        raise ConfigError(f"{'; '.join(mistakes)}.")
+    return parts
+
+
+def _loopback(url: SplitResult) -> str:
+    """The host's address, which must be of this machine."""
+    try:
+        found = socket.getaddrinfo(url.hostname, url.port or 80, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"the endpoint's host {url.hostname!r} is not known: {error}.") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
+        raise ConfigError(
+            f"the endpoint {url.geturl()} is not on this machine ({addresses[0]});"
+            " attack only what is yours, and say so with --i-own-this-endpoint."
+        )
+    return addresses[0]
+
+
+def _placeholder(body: Any) -> str | None:
+    """The one placeholder of a body; None where there is none or more than one."""
+    found = [text for text in _strings(body) if text in ONE + MANY]
+    return found[0] if len(found) == 1 else None
+
+
+def _strings(body: Any) -> list[str]:
+    if isinstance(body, str):
+        return [body]
+    parts = body.values() if isinstance(body, Mapping) else body if isinstance(body, list) else ()
+    return [text for part in parts for text in _strings(part)]
+
+
+def _filled(body: Any, values: Any) -> Any:
+    if isinstance(body, str):
+        return values if body in ONE + MANY else body
+    if isinstance(body, Mapping):
+        return {name: _filled(part, values) for name, part in body.items()}
+    return [_filled(part, values) for part in body] if isinstance(body, list) else body
+
+
+def _follow(answer: Any, parts: Sequence[str]) -> Any:
+    for place, part in enumerate(parts):
+        if part == "*":
+            return [_follow(one, parts[place + 1 :]) for one in answer]
+        answer = answer[int(part)] if isinstance(answer, list) else answer[part]
+    return answer
+
+
+def _start(reply: bytes) -> str:
+    text = reply.decode("utf-8", "replace")
+    return repr(text[:SHOWN_REPLY] + ("…" if len(text) > SHOWN_REPLY else ""))

@@ -1,0 +1,305 @@
+"""From targets and a recipe to a labelled log with its truth: the folder that ``probewatch corpus`` writes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.corpus.clients import USES
+from probewatch.corpus.clock import PACES, session_times
+from probewatch.corpus.events import Session, write_events, write_records
+from probewatch.corpus.giveaways import give_aways
+from probewatch.corpus.plan import Run, plan_runs
+from probewatch.corpus.recipe import Recipe
+from probewatch.corpus.run import Asked, Subject, run_wave
+from probewatch.corpus.shadows import ShadowCache
+from probewatch.corpus.target import Target
+from probewatch.corpus.truth import Outcome, attack_figures, who_asked
+from probewatch.errors import ConfigError
+
+START = np.datetime64("2026-03-02T00:00:00")  # a Monday
+WAVE = 128  # runs in lock-step; a killed run does at most so many again
+ROWS = 4096  # the owner's records a call
+LABELS = ("task_id", "client", "actor", "is_malicious", "attack", "family", "target")
+
+Told = Callable[[str, int, int], None]
+"""Is told what is under way, and how much of how much is done."""
+
+
+def make_corpus(
+    subjects: Sequence[Subject], recipe: Recipe, folder: Path, *, parquet: bool = False, told: Told | None = None
+) -> dict[str, Any]:
+    """Attack and use the targets, and write the log, its labels, the targets' records and a manifest.
+
+    The same targets and recipe give the same bytes. A killed run goes on where it was, if called again with the same
+    arguments; files appear when all is done, the manifest last.
+
+    Args:
+        subjects: the targets, of different names.
+        recipe: every choice.
+        folder: for ``events.jsonl.gz`` (or ``events.parquet``), ``labels.csv``, ``allow.txt``,
+            ``targets/NAME/train.jsonl.gz`` and ``holdout.jsonl.gz``, and ``manifest.json``.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        ConfigError: the folder cannot be written, or names repeat.
+        TargetError: a target gives no usable answer.
+    """
+    names = [one.target.name for one in subjects]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"targets are named {names}, expected different names.")
+    say = told or (lambda what, done, total: None)
+    key = _key(subjects, recipe)
+    partial = _partial(folder, key)
+    runs = plan_runs(recipe, len(subjects))
+    asked = _ask_all(runs, subjects, recipe, partial, say)
+    sessions = _sessions(runs, asked, subjects, recipe)
+    owners = _ask_owners(subjects, partial)
+    say("writing", 0, 0)
+    ready = partial / "ready"
+    shutil.rmtree(ready, ignore_errors=True)
+    _write_all(ready, sessions, owners, subjects, parquet)
+    (ready / "allow.txt").write_text("".join(f"{name}\n" for name in _allowed(sessions)), "utf-8")
+    manifest = {
+        **key,
+        "sessions": _counts(sessions, runs),
+        "targets": _told_of_targets(sessions, owners, subjects),
+        "attacks": attack_figures(_outcomes(runs, asked, subjects)),
+        "give_aways": give_aways(sessions, {one.target.name: one.grid for one in subjects}, set(_allowed(sessions))),
+        "files": {str(path.relative_to(ready)): _sha256(path) for path in _files(ready)},
+    }
+    (ready / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    _move_all(ready, folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def _key(subjects: Sequence[Subject], recipe: Recipe) -> dict[str, Any]:
+    """All that a corpus depends on."""
+    libraries = ("probewatch", "numpy", "scikit-learn")
+    return {
+        "format": 1,
+        "recipe": recipe.to_json(),
+        "start": f"{START}Z",
+        "runs_in_lock_step": WAVE,
+        "models": {
+            one.target.name: {**one.described, "classes": [str(value) for value in one.classes],
+                              "pools": one.pools.proof()} for one in subjects
+        },
+        "versions": {name: version(name) for name in libraries},
+    }  # fmt: skip
+
+
+def _partial(folder: Path, key: dict[str, Any]) -> Path:
+    """The folder of what is done so far; emptied unless it is this very run's."""
+    partial = folder / ".partial"
+    told, run = partial / "run.json", json.dumps(key)
+    if not (told.is_file() and told.read_text("utf-8") == run):
+        shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        told.write_text(run, "utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder}: the corpus cannot be written there: {error.strerror}.") from error
+    return partial
+
+
+def _ask_all(runs: Sequence[Run], subjects: Sequence[Subject], recipe: Recipe, partial: Path, say: Told) -> list[Asked]:
+    """What each run asked, in the order of the plan."""
+    total, done = sum(sum(run.lengths) for run in runs), 0
+
+    def count(queries: int) -> None:
+        nonlocal done
+        done += queries
+        say("asking", min(done, total), total)
+
+    cache = ShadowCache()
+    asked: dict[int, Asked] = {}
+    for number, wave in enumerate(_waves(runs, len(subjects))):
+        kept = partial / f"wave-{number:04d}.npz"
+        found = run_wave(wave, subjects[wave[0].target], recipe.seed, kept, cache, count)
+        asked |= {run.number: one for run, one in zip(wave, found, strict=True)}
+    return [asked[run.number] for run in runs]
+
+
+def _waves(runs: Sequence[Run], targets: int) -> Iterator[list[Run]]:
+    for target in range(targets):
+        own = [run for run in runs if run.target == target]
+        for begin in range(0, len(own), WAVE):
+            yield own[begin : begin + WAVE]
+
+
+def _sessions(
+    runs: Sequence[Run], asked: Sequence[Asked], subjects: Sequence[Subject], recipe: Recipe
+) -> list[Session]:
+    """The runs' queries, dealt to their keys and given times; in the order of the plan."""
+    free_s: dict[str, float] = {}
+    sessions = []
+    for run, one in zip(runs, asked, strict=True):
+        random = np.random.default_rng([recipe.seed, 3, run.number])
+        for task, client, dealt in zip(run.tasks, run.actor.clients, _deal(run, one), strict=True):
+            if not len(dealt):
+                continue
+            pace = PACES[run.actor.pace]
+            time_s = session_times(pace, len(dealt), recipe.days, random, after_s=free_s.get(client, 0.0))
+            free_s[client] = float(time_s[-1])
+            sessions.append(
+                Session(
+                    task, client, run.actor.name, f"job_{random.integers(10_000):04d}", _address(client),
+                    subjects[run.target].target.name, run.attack, run.family, run.actor.evasion,
+                    time_s, one.inputs[dealt], one.confidence[dealt], one.predicted[dealt],
+                )
+            )  # fmt: skip
+    return sessions
+
+
+def _deal(run: Run, asked: Asked) -> list[NDArray[np.int64]]:
+    """Which queries go to which key: stretches of a few, in turn, as the keys' lengths say."""
+    order = np.arange(len(asked.confidence))
+    if len(run.tasks) == 1:
+        return [order]
+    shares = np.cumsum(run.lengths) / sum(run.lengths)
+    place = np.modf((order + 0.5) * 0.6180339887498949)[0]  # the golden ratio spreads each key's evenly
+    key = np.searchsorted(shares, place, side="right").clip(0, len(run.tasks) - 1)
+    return [order[key == number] for number in range(len(run.tasks))]
+
+
+def _address(client: str) -> str:
+    """An address for documentation (RFC 5737)."""
+    code = hashlib.sha256(client.encode()).digest()
+    return f"{('192.0.2', '198.51.100', '203.0.113')[code[0] % 3]}.{code[1]}"
+
+
+Owned = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _ask_owners(subjects: Sequence[Subject], partial: Path) -> list[tuple[Owned, Owned]]:
+    """For each target its owner's training and holdout records, with the target's answers."""
+    told = []
+    for one in subjects:
+        kept = partial / f"owner-{hashlib.sha256(one.target.name.encode()).hexdigest()[:16]}.npz"
+        train, holdout = one.pools.members.inputs, one.pools.holdout.inputs
+        if kept.exists():
+            with np.load(kept) as columns:
+                answers = columns["train"], columns["holdout"]
+        else:
+            answers = _answers(one.target, train), _answers(one.target, holdout)
+            new = kept.with_suffix(".new")
+            with new.open("wb") as file:
+                np.savez(file, train=answers[0], holdout=answers[1])
+            new.replace(kept)
+        told.append(((train, answers[0]), (holdout, answers[1])))
+    return told
+
+
+def _answers(target: Target, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([target.answer(inputs[begin : begin + ROWS]) for begin in range(0, len(inputs), ROWS)])
+
+
+def _write_all(
+    ready: Path,
+    sessions: Sequence[Session],
+    owners: Sequence[tuple[Owned, Owned]],
+    subjects: Sequence[Subject],
+    parquet: bool,
+) -> None:
+    ready.mkdir(parents=True)
+    classes = {one.target.name: one.classes for one in subjects}
+    write_events(ready / ("events.parquet" if parquet else "events.jsonl.gz"), sessions, START, classes)
+    for one, (train, holdout) in zip(subjects, owners, strict=True):
+        own = ready / "targets" / one.target.name
+        own.mkdir(parents=True)
+        write_records(own / "train.jsonl.gz", *train, one.classes)
+        write_records(own / "holdout.jsonl.gz", *holdout, one.classes)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(LABELS)
+    for session in sorted(sessions, key=lambda session: session.time_s[0]):
+        bad = int(session.attack != "none")
+        writer.writerow(
+            [session.task, session.client, session.actor, bad, session.attack, session.family, session.target]
+        )
+    (ready / "labels.csv").write_text(text.getvalue(), "utf-8")
+
+
+def _allowed(sessions: Sequence[Session]) -> list[str]:
+    """The clients that rescore training customers."""
+    families = {name for name, use in USES.items() if use.records == "members"}
+    return sorted({one.client for one in sessions if one.family in families and one.attack == "none"})
+
+
+def _counts(sessions: Sequence[Session], runs: Sequence[Run]) -> dict[str, Any]:
+    attacks = [one for one in sessions if one.attack == "membership"]
+    return {
+        "all": len(sessions),
+        "queries": sum(len(one) for one in sessions),
+        "runs": len(runs),
+        "clients": len({one.client for one in sessions}),
+        "actors": len({one.actor for one in sessions}),
+        "by_attack": dict(sorted(Counter(one.attack for one in sessions).items())),
+        "by_family": dict(sorted(Counter(one.family for one in sessions).items())),
+        "by_evasion": dict(sorted(Counter(one.evasion for one in attacks).items())),
+    }
+
+
+def _told_of_targets(
+    sessions: Sequence[Session], owners: Sequence[tuple[Owned, Owned]], subjects: Sequence[Subject]
+) -> dict[str, Any]:
+    asked = who_asked(sessions, {one.target.name: one.pools for one in subjects})
+    told = {}
+    for one, (train, holdout) in zip(subjects, owners, strict=True):
+        right = [
+            round(float(np.mean(answers.argmax(axis=1) == pool.label)), 4)
+            for (_, answers), pool in ((train, one.pools.members), (holdout, one.pools.holdout))
+        ]
+        told[one.target.name] = {
+            "accuracy": {"train": right[0], "holdout": right[1]},
+            "queries": sum(len(session) for session in sessions if session.target == one.target.name),
+            "pool_share_by_role": asked[one.target.name],
+            **one.target.trouble(),
+        }
+    return told
+
+
+def _outcomes(runs: Sequence[Run], asked: Sequence[Asked], subjects: Sequence[Subject]) -> list[Outcome]:
+    return [
+        Outcome(
+            subjects[run.target].target.name, run.family, run.actor.evasion,
+            subjects[run.target].member[one.guess.record], one.guess.score,
+        )
+        for run, one in zip(runs, asked, strict=True)
+        if one.guess is not None and run.attack == "membership"
+    ]  # fmt: skip
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _move_all(ready: Path, folder: Path) -> None:
+    """Bring finished files to their places, each at once, the manifest last."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+    for other in ("events.jsonl.gz", "events.parquet"):
+        if not (ready / other).exists():
+            (folder / other).unlink(missing_ok=True)
+    for path in sorted(_files(ready), key=lambda path: path.name == "manifest.json"):
+        place = folder / path.relative_to(ready)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)

@@ -1,0 +1,234 @@
+"""The records of an attacked model, in four pools that share none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probewatch.corpus.target import Predict
+from probewatch.errors import ConfigError, DataError
+
+FEWEST = 20  # records of the smallest pool, so that sessions do not ask for the same few
+
+
+@dataclass(frozen=True)
+class Records:
+    """R records: inputs (R, D) float64 and label (R,) int64, the number of their class."""
+
+    inputs: NDArray[np.float64]
+    label: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, which: NDArray[Any]) -> Records:
+        """The records at ``which``."""
+        return Records(self.inputs[which], self.label[which])
+
+
+@dataclass(frozen=True)
+class Table:
+    """What two files say of a model's records.
+
+    Attributes:
+        columns: (D,) names.
+        texts: (D,) for a column of words, the words in order, whose numbers 0, 1, … stand in the inputs; None for
+            a column of numbers.
+        classes: (C,) values of the label, in order; a label is a number among them.
+        train, others: what the model was trained on, and what it was not.
+    """
+
+    columns: tuple[str, ...]
+    texts: tuple[tuple[str, ...] | None, ...]
+    classes: tuple[Any, ...]
+    train: Records
+    others: Records
+
+    def decoding(self, predict: Predict) -> Predict:
+        """A model that is given words where its records hold words, in an array of objects."""
+        if not any(self.texts):
+            return predict
+
+        def decoded(inputs: NDArray[np.float64]) -> Any:
+            rows = inputs.astype(object)
+            for column, words in enumerate(self.texts):
+                if words is not None:
+                    rows[:, column] = np.array(words, object)[inputs[:, column].astype(np.int64)]
+            return predict(rows)
+
+        return decoded
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Who has which records.
+
+    Attributes:
+        members: the model was trained on them. Attackers ask for some, and so do those who rescore customers.
+        attackers: the attackers' own, of which the model knows nothing.
+        customers: what benign clients ask for.
+        holdout: the owner's; nobody asks for them.
+        dropped: records of the second file that are left out because the model was trained on their double.
+        duplicates: share of all records that have a double among them.
+    """
+
+    members: Records
+    attackers: Records
+    customers: Records
+    holdout: Records
+    dropped: int
+    duplicates: float
+
+    def named(self) -> dict[str, Records]:
+        """The four by name."""
+        return {part.name: getattr(self, part.name) for part in fields(self)[:4]}
+
+    def proof(self) -> dict[str, Any]:
+        """What the manifest says: sizes, hashes, the records that any two pools share, and duplicates."""
+        rows = {name: {row.tobytes() for row in pool.inputs + 0.0} for name, pool in self.named().items()}
+        names = list(rows)
+        shared = {
+            f"{one} & {other}": len(rows[one] & rows[other])
+            for place, one in enumerate(names)
+            for other in names[place + 1 :]
+        }
+        return {
+            "records": {name: len(pool) for name, pool in self.named().items()},
+            "distinct": {name: len(found) for name, found in rows.items()},
+            "sha256": {name: hashlib.sha256(b"".join(sorted(found))).hexdigest() for name, found in rows.items()},
+            "shared": shared,
+            "dropped": self.dropped,
+            "duplicate_rate": round(self.duplicates, 6),
+        }
+
+
+def split_pools(
+    train: Records, others: Records, shares: Sequence[float], random: np.random.Generator, *, most: int = 0
+) -> Pools:
+    """Members are ``train``; attackers, customers and the holdout divide ``others``, doubles staying together.
+
+    >>> records = Records(np.arange(300.0)[:, None], np.zeros(300, np.int64))
+    >>> pools = split_pools(records.take(np.arange(100)), records.take(np.arange(90, 300)), (0.4, 0.4, 0.2),
+    ...                     np.random.default_rng(0))
+    >>> [len(pool) for pool in pools.named().values()], pools.dropped
+    ([100, 80, 80, 40], 10)
+
+    Args:
+        shares: of attackers, customers and holdout in the others' distinct records; they sum up to 1.
+        most: records of a pool, 0 for no limit.
+
+    Raises:
+        DataError: a pool would have fewer than 20 records.
+    """
+    _, group, count = np.unique(
+        np.concatenate([train.inputs, others.inputs]) + 0.0, axis=0, return_inverse=True, return_counts=True
+    )
+    group = group.reshape(-1)
+    own, foreign = group[: len(train)], group[len(train) :]
+    doubled = np.isin(foreign, own)
+    free = random.permutation(np.unique(foreign[~doubled]))
+    ends = np.floor(np.cumsum(shares[:2]) * len(free) + 1e-9).astype(np.int64)
+    parts = [np.flatnonzero(np.isin(foreign, groups)) for groups in np.split(free, ends)]
+    if most:
+        parts = [np.sort(random.permutation(part)[:most]) for part in parts]
+    pools = Pools(
+        members=train,
+        attackers=others.take(parts[0]),
+        customers=others.take(parts[1]),
+        holdout=others.take(parts[2]),
+        dropped=int(doubled.sum()),
+        duplicates=float(np.mean(count[group] > 1)),
+    )
+    for name, pool in pools.named().items():
+        if len(pool) < FEWEST:
+            raise DataError(
+                f"the pool of {name} has {len(pool)} records, expected at least {FEWEST};"
+                " give more records that the model was not trained on (--holdout), or other shares."
+            )
+    return pools
+
+
+def read_table(train: Path, holdout: Path, label: str) -> Table:
+    """Read the model's training records and others from CSV or Parquet files of the same columns.
+
+    Args:
+        train, holdout: ``.csv``, ``.csv.gz`` or ``.parquet``.
+        label: name of the label's column.
+
+    Raises:
+        ConfigError: a file cannot be read, columns differ, or the label is missing.
+        DataError: a cell is empty or not finite.
+    """
+    first, second = _read(train), _read(holdout)
+    _check_columns(train, first, holdout, second, label)
+    second = second.select(first.column_names)
+    columns = [name for name in first.column_names if name != label]
+    try:
+        both = pa.concat_tables([first, second], promote_options="permissive").combine_chunks()
+    except pa.ArrowException as error:
+        raise ConfigError(f"{train} and {holdout} have columns of different kinds: {error}.") from error
+    empty = [name for name in both.column_names if both[name].null_count]
+    if empty:
+        raise DataError(f"{train} or {holdout}: the columns {empty} have empty cells; fill or drop them.")
+    found = both[label].to_pylist()
+    try:
+        classes = sorted(set(found))
+    except TypeError as error:
+        raise ConfigError(f"the label {label!r} mixes kinds of values: {error}.") from error
+    if not 2 <= len(classes) <= len(found) // 2:
+        raise ConfigError(f"the label {label!r} has {len(classes)} classes, expected 2 or more, each seen often.")
+    numbers, texts = zip(*(_numbers(both[name], name) for name in columns), strict=True)
+    inputs = np.column_stack(numbers)
+    codes = {value: code for code, value in enumerate(classes)}
+    records = Records(inputs, np.array([codes[value] for value in found], np.int64))
+    cut = np.arange(len(found)) < first.num_rows
+    return Table(tuple(columns), texts, tuple(classes), records.take(cut), records.take(~cut))
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path) if path.suffix == ".parquet" else pc.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{path}: cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV'}: {error}.") \
+            from error  # fmt: skip
+
+
+def _check_columns(train: Path, first: pa.Table, holdout: Path, second: pa.Table, label: str) -> None:
+    mistakes = []
+    for path, table in ((train, first), (holdout, second)):
+        if label not in table.column_names:
+            mistakes.append(f"{path} has no column {label!r} (--label), it has {table.column_names}")
+        if len(set(table.column_names)) < len(table.column_names):
+            mistakes.append(f"{path} names a column twice")
+        if not table.num_rows:
+            mistakes.append(f"{path} holds no record")
+    odd = sorted(set(first.column_names) ^ set(second.column_names))
+    if odd:
+        mistakes.append(f"only one of {train} and {holdout} has the columns {odd}")
+    if len(first.column_names) < 2:
+        mistakes.append(f"{train} has no column beside the label")
+    if mistakes:
+        raise ConfigError(f"{'; '.join(mistakes)}.")
+
+
+def _numbers(column: Any, name: str) -> tuple[NDArray[np.float64], tuple[str, ...] | None]:
+    """A column as numbers, and the words that they stand for."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        if not np.isfinite(values).all():
+            raise DataError(f"the column {name!r} holds values that are not finite; fill or drop them.")
+        return values, None
+    words = [str(value) for value in column.to_pylist()]
+    known = sorted(set(words))
+    code = {word: number for number, word in enumerate(known)}
+    return np.array([code[word] for word in words], np.float64), tuple(known)

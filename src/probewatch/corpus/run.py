@@ -1,0 +1,197 @@
+"""The sources of a plan, driven in lock-step, a wave at a time; what a wave gave is kept for a run that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.corpus.attacker import Attacker
+from probewatch.corpus.attacks import ATTACKS
+from probewatch.corpus.clients import USES, Client
+from probewatch.corpus.grid import Grid
+from probewatch.corpus.plan import Run
+from probewatch.corpus.pools import Pools
+from probewatch.corpus.shadows import ShadowCache
+from probewatch.corpus.sources import Guess, Source, run_together
+from probewatch.corpus.target import Target
+
+Told = Callable[[int], None]  # queries done in this call
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One attacked model with all that the driver knows of it.
+
+    Attributes:
+        target: answers.
+        pools: who has which records.
+        grid: of its inputs.
+        classes: (C,) values of its classes.
+        candidates: (R, D) records that attackers ask about, in random order: members and half their own pool.
+        labels: int64 (R,) their classes.
+        member: (R,) bool, the truth.
+        own, own_labels: the other half, which attackers fit shadow models on.
+        described: what the manifest says of the model.
+    """
+
+    target: Target
+    pools: Pools
+    grid: Grid
+    classes: tuple[Any, ...]
+    candidates: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    member: NDArray[np.bool_]
+    own: NDArray[np.float64]
+    own_labels: NDArray[np.int64]
+    described: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, target: Target, pools: Pools, classes: Sequence[Any], seed: int, described: dict[str, Any]) -> Subject:
+        """Divide the attackers' pool into candidates and their own, and mix the former with the members."""
+        random = np.random.default_rng([seed, 0])
+        order = random.permutation(len(pools.attackers))
+        outside, own = np.array_split(order, 2)
+        inputs = np.concatenate([pools.members.inputs, pools.attackers.inputs[outside]])
+        labels = np.concatenate([pools.members.label, pools.attackers.label[outside]])
+        mixed = random.permutation(len(inputs))
+        everything = np.concatenate([pool.inputs for pool in pools.named().values()])
+        return cls(
+            target, pools, Grid.learn(everything), tuple(classes), inputs[mixed], labels[mixed],
+            mixed < len(pools.members), pools.attackers.inputs[own], pools.attackers.label[own], described,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one run asked and was answered.
+
+    Attributes:
+        inputs: (n, D) in the order of asking.
+        confidence: (n,) of the predicted class.
+        predicted: int64 (n,) number of the class.
+        guess: of a membership attack.
+    """
+
+    inputs: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    guess: Guess | None
+
+
+def run_wave(
+    runs: Sequence[Run], subject: Subject, seed: int, kept: Path, cache: ShadowCache, told: Told
+) -> list[Asked]:
+    """Drive these runs, all of one target, together; or read what an earlier call left in ``kept``.
+
+    Raises:
+        TargetError: the model gives no usable answer.
+    """
+    found = _read(kept, len(runs))
+    if found is not None:
+        subject.target.asked += sum(len(one.confidence) for one in found)
+        told(sum(len(one.confidence) for one in found))
+        return found
+    blocks: list[list[tuple[Any, Any]]] = [[] for _ in runs]
+
+    def seen(number: int, inputs: NDArray[np.float64], answers: NDArray[np.float64]) -> None:
+        blocks[number].append((inputs, answers))
+        told(len(inputs))
+
+    sources = [source_of(run, subject, seed, cache) for run in runs]
+    try:
+        guesses = run_together(sources, subject.target.answer, seen=seen)
+    finally:
+        for source in sources:
+            source.close()
+    asked = [_asked(own, guess) for own, guess in zip(blocks, guesses, strict=True)]
+    _write(kept, asked)
+    return asked
+
+
+def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Source:
+    """The run's queries; they depend on the seed and the run's number alone."""
+    random = np.random.default_rng([seed, 2, run.number])
+    budget = sum(run.lengths)
+    if run.attack == "membership":
+        attacker = Attacker(
+            candidates=subject.candidates, labels=subject.labels, own=subject.own, own_labels=subject.own_labels,
+            grid=subject.grid, budget=budget, rows=_rows(subject.member, run.actor.members, budget, random),
+            cache=cache, kind=run.actor.kind, shadow_seed=seed,
+        )  # fmt: skip
+        return ATTACKS[run.family].start(attacker, random)
+    use = USES[run.family]
+    records = {"customers": subject.pools.customers.inputs, "own": subject.own}.get(use.records)
+    if records is None:
+        records = _some_members(subject, run.actor.members, random)
+    return use.start(Client(records=records, grid=subject.grid, budget=budget), random)
+
+
+def _rows(member: NDArray[np.bool_], share: float, most: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Candidates of which about that share are members, from the first on."""
+    wanted = random.random(min(most, len(member))) < share
+    inside, outside = random.permutation(np.flatnonzero(member)), random.permutation(np.flatnonzero(~member))
+    wanted = wanted[: _fitting(wanted, len(inside), len(outside))]
+    rows = np.empty(len(wanted), np.int64)
+    rows[wanted], rows[~wanted] = inside[: int(wanted.sum())], outside[: int((~wanted).sum())]
+    return rows
+
+
+def _fitting(wanted: NDArray[np.bool_], inside: int, outside: int) -> int:
+    """How many of the first there are enough candidates for."""
+    fits = (np.cumsum(wanted) <= inside) & (np.cumsum(~wanted) <= outside)
+    return len(wanted) if fits.all() else int(np.argmin(fits))
+
+
+def _some_members(subject: Subject, share: float, random: np.random.Generator) -> NDArray[np.float64]:
+    """A rescorer's customers, of whom some were trained on."""
+    members, customers = subject.pools.members.inputs, subject.pools.customers.inputs
+    others = min(len(customers), round(len(members) * (1.0 - share) / share))
+    return np.concatenate([members, customers[random.permutation(len(customers))[:others]]])
+
+
+def _asked(blocks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], guess: Guess | None) -> Asked:
+    answers = np.concatenate([block for _, block in blocks])
+    return Asked(np.concatenate([inputs for inputs, _ in blocks]), answers.max(axis=1), answers.argmax(axis=1), guess)
+
+
+def _write(path: Path, asked: Sequence[Asked]) -> None:
+    guesses = [one.guess for one in asked]
+    known = [guess for guess in guesses if guess is not None]
+    columns = {
+        "inputs": np.concatenate([one.inputs for one in asked]),
+        "confidence": np.concatenate([one.confidence for one in asked]),
+        "predicted": np.concatenate([one.predicted for one in asked]),
+        "lengths": np.array([len(one.confidence) for one in asked]),
+        "guesses": np.array([-1 if guess is None else len(guess.record) for guess in guesses]),
+        "record": np.concatenate([guess.record for guess in known] or [np.empty(0, np.int64)]),
+        "score": np.concatenate([guess.score for guess in known] or [np.empty(0)]),
+    }
+    partial = path.with_suffix(".new")
+    with partial.open("wb") as file:
+        np.savez(file, **columns)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+def _read(path: Path, runs: int) -> list[Asked] | None:
+    if not path.exists():
+        return None
+    with np.load(path) as columns:
+        kept = dict(columns)
+    ends = np.cumsum(kept["lengths"])[:-1]
+    parts = [np.split(kept[name], ends) for name in ("inputs", "confidence", "predicted")]
+    counts = np.maximum(kept["guesses"], 0)
+    cuts = np.cumsum(counts)[:-1]
+    guesses = [
+        Guess(record, score) if count >= 0 else None
+        for count, record, score in zip(
+            kept["guesses"], np.split(kept["record"], cuts), np.split(kept["score"], cuts), strict=True
+        )
+    ]
+    if len(guesses) != runs:
+        return None
+    return [Asked(*one) for one in zip(*parts, guesses, strict=True)]

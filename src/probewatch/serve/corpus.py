@@ -1,0 +1,202 @@
+"""The verb that attacks one's own model: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probewatch.errors import ConfigError
+from probewatch.serve.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from probewatch.corpus.recipe import Recipe
+    from probewatch.corpus.run import Subject
+
+QUERIES_A_SESSION = 300  # allowed on the average where --max-queries does not say
+
+
+def corpus(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the log, its labels and the manifest.")],
+    demo: Annotated[
+        str | None, typer.Option(metavar="digits|cancer|wine", help="Attack a small model on scikit-learn's data.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODULE:NAME", help="A callable to probabilities, or an estimator.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(metavar="URL", help="An endpoint that takes and gives JSON.")] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What the model was trained on: CSV or Parquet.")
+    ] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Records of the same kind that it was not trained on.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that the model predicts.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name in the log.")] = None,
+    recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings of the mix.")] = None,
+    sessions: Annotated[int | None, typer.Option(metavar="N", help="Sessions in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every draw.")] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write events.parquet instead of events.jsonl.gz.")
+    ] = False,
+    max_queries: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Stop before the model is asked more often.")
+    ] = None,
+    rate: Annotated[float, typer.Option(metavar="N", help="Queries a second at most, of an endpoint.")] = 200.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Of one request.")] = 30.0,
+    body: Annotated[
+        str,
+        typer.Option(metavar="JSON", help='A request, in which "$rows", "$row", "$records" or "$record" is replaced.'),
+    ] = '{"instances": "$rows"}',
+    response_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Way to the probabilities, as results.*.scores (* = each query).")
+    ] = "predictions",
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request; written nowhere.")
+    ] = None,
+    owned: Annotated[
+        bool, typer.Option("--i-own-this-endpoint", help="Allow an endpoint that is not on this machine.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Attack and use your own model, and write a labelled log to train or test a detector on."""
+    from importlib.util import find_spec
+
+    if find_spec("sklearn") is None:
+        raise ConfigError("corpora need scikit-learn, which this host lacks; pip install 'probewatch[corpus]'.")
+    from probewatch.corpus.generate import make_corpus
+    from probewatch.serve.show import Screen
+
+    screen = Screen(as_json=as_json, quiet=quiet)
+    chosen = _recipe(recipe, {"sessions": sessions, "seed": seed})
+    if sum(one is not None for one in (demo, model, endpoint)) != 1:
+        raise ConfigError("expected one of --demo, --model and --endpoint.")
+    if demo is not None:
+        from probewatch.corpus.demos import demo_subject
+
+        subject = demo_subject(demo, chosen, max_queries or QUERIES_A_SESSION * chosen.sessions)
+    else:
+        if train is None or holdout is None or label is None:
+            raise ConfigError("--model and --endpoint need --train FILE, --holdout FILE and --label COLUMN.")
+        http = {
+            "body": body, "path": response_path, "headers": header or [], "rate": rate, "timeout": timeout,
+            "owned": owned,
+        }  # fmt: skip
+        files = (train, holdout, label)
+        subject = _own_subject(files, model, endpoint, name, http, max_queries, chosen)
+    with screen.progress("corpus") as bar:
+        manifest = make_corpus(
+            [subject], chosen, out, parquet=parquet, told=lambda what, done, total: bar(done, total, what)
+        )
+    _show(manifest, out, screen)
+
+
+def _recipe(path: Path | None, changes: Mapping[str, Any]) -> Recipe:
+    from probewatch.corpus.recipe import Recipe, read_recipe
+
+    chosen = read_recipe(path, Recipe()) if path else Recipe()
+    return chosen.with_changes({name: value for name, value in changes.items() if value is not None})
+
+
+def _own_subject(
+    files: tuple[Path, Path, str],
+    model: str | None,
+    endpoint: str | None,
+    name: str | None,
+    http: Mapping[str, Any],
+    max_queries: int | None,
+    recipe: Recipe,
+) -> Subject:
+    """The user's model, with the records of their files."""
+    import numpy as np
+
+    from probewatch.corpus.pools import read_table, split_pools
+    from probewatch.corpus.run import Subject
+    from probewatch.corpus.target import Target, load_predict
+
+    table = read_table(*files)
+    classes = [str(value) for value in table.classes]
+    pools = split_pools(table.train, table.others, recipe.pools, np.random.default_rng([recipe.seed, 5]))
+    described: dict[str, Any] = {"data": [str(files[0].name), str(files[1].name)], "label": files[2]}
+    if endpoint is not None:
+        from probewatch.corpus.endpoint import Endpoint, Form, Limits
+
+        form = Form(_json(http["body"]), http["path"], _headers(http["headers"]))
+        limits = Limits(per_second=http["rate"], timeout_s=http["timeout"])
+        predict: Any = Endpoint(
+            endpoint, table.columns, classes, texts=table.texts, form=form, limits=limits, owned=http["owned"]
+        )
+        described |= {"endpoint": endpoint, "body": form.body, "response_path": form.path,
+                      "queries_per_second": limits.per_second}  # fmt: skip
+    else:
+        predict = table.decoding(load_predict(str(model), classes))
+        described |= {"model": model}
+    records = len(pools.members) + len(pools.holdout)
+    budget = max_queries or QUERIES_A_SESSION * recipe.sessions + records
+    described |= {"query_budget": budget, "columns": list(table.columns), "answers_rounded_to": 6}
+    named = name or (str(model).partition(":")[0] if model else "model")
+    target = Target(named, predict, classes=len(classes), budget=budget)
+    return Subject.of(target, pools, table.classes, recipe.seed, described)
+
+
+def _json(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f'--body is no JSON: {error}; as {{"instances": "$rows"}}.') from error
+
+
+def _headers(lines: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip() or "\n" in line or "\r" in line:
+            raise ConfigError(f"--header is {name!r} without a value, expected NAME:VALUE.")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
+    counts, gives = manifest["sessions"], manifest["give_aways"]
+    kinds = ", ".join(f"{count:,} {name}" for name, count in counts["by_attack"].items())
+    screen.line(f"{counts['all']:,} sessions of {counts['clients']:,} clients, {counts['queries']:,} queries: {kinds}")
+    screen.table(_attack_table(manifest["attacks"]))
+    if gives["roc_auc"] is not None:
+        verdict = "holds" if gives["holds"] else "does not hold"
+        screen.line(
+            f"Length, rate, start and off-grid inputs tell attacks by ROC AUC {gives['roc_auc']:.2f}"
+            f" (at most {gives['goal']:.2f}: {verdict})"
+        )
+        if not gives["holds"]:
+            screen.note("The corpus gives attacks away by their form; a detector may learn that, and not the attack.")
+    for name, one in manifest["targets"].items():
+        told = one.get("endpoint")
+        if told and told["retries"]:
+            screen.note(f"{name}: {told['retries']:,} failed requests, as: {told['trouble'][0]}")
+    screen.line(f"Log: {out}   Train on it: probewatch train {out}/events.* --labels {out}/labels.csv "
+                f"--allow {out}/allow.txt --out bundle")  # fmt: skip
+    screen.json(manifest)
+
+
+def _attack_table(attacks: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    from probewatch.serve.show import figure
+
+    table = Table(title="What the membership attacks found out, against the truth", title_justify="left")
+    table.add_column("attack")
+    for head in ("runs", "guesses", "members", "ROC AUC", "TPR at 1 % FPR"):
+        table.add_column(head, justify="right")
+    for name, row in attacks.items():
+        table.add_row(
+            name, f"{row['runs']:,}", f"{row['guesses']:,}", f"{row['members']:,}", figure(row["roc_auc"]),
+            figure(row["tpr_at_fpr_0.01"]),
+        )  # fmt: skip
+    return table
