@@ -8,15 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from probewatch.corpus.attacker import Attacker
+from probewatch.corpus.boundary import ask_boundary_distance
+from probewatch.corpus.neighbours import ask_label_under_noise, ask_neighbourhood
+from probewatch.corpus.ratios import ask_lira_offline, ask_lira_online, ask_rmia
 from probewatch.corpus.sources import Source
-from probewatch.corpus.thresholds import ask_confidence
-
-Attack = Callable[[Attacker, np.random.Generator], Source]
+from probewatch.corpus.synthesis import ask_shadow_synthesis
+from probewatch.corpus.thresholds import (
+    ask_calibrated,
+    ask_confidence,
+    ask_entropy,
+    ask_modified_entropy,
+    ask_top_confidence,
+)
 
 
 @dataclass(frozen=True)
-class MembershipAttack:
-    """One way to find out who was a member.
+class Attack:
+    """One way to find out which candidates were trained on.
 
     Args:
         start: gives the source for a session.
@@ -24,16 +32,49 @@ class MembershipAttack:
         paper: who described it.
     """
 
-    start: Attack
+    start: Callable[[Attacker, np.random.Generator], Source]
     text: str
     paper: str
 
 
-ATTACKS: dict[str, MembershipAttack] = {
-    "threshold_confidence": MembershipAttack(
-        ask_confidence,
-        "asks about each candidate once; a member is where the model is sure of the true class",
-        "Yeom 2018",
+ATTACKS: dict[str, Attack] = {
+    "threshold_confidence": Attack(
+        ask_confidence, "asks about each candidate once; the true class is certain to members", "Yeom 2018"
+    ),
+    "threshold_top_confidence": Attack(
+        ask_top_confidence, "asks about each candidate once; some class is certain to members", "Salem 2019"
+    ),
+    "threshold_entropy": Attack(
+        ask_entropy, "asks about each candidate once; answers to members have low entropy", "Salem 2019"
+    ),
+    "threshold_modified_entropy": Attack(
+        ask_modified_entropy,
+        "asks about each candidate once; answers to members have low modified entropy",
+        "Song and Mittal 2021",
+    ),
+    "difficulty_calibration": Attack(
+        ask_calibrated, "asks about each candidate once; shadow models say how hard it is", "Watson 2022"
+    ),
+    "shadow_synthesis": Attack(
+        ask_shadow_synthesis,
+        "climbs to records that the model is sure of, and fits shadow models on them",
+        "Shokri 2017",
+    ),
+    "lira_offline": Attack(
+        ask_lira_offline, "asks about each candidate and noisy copies; shadow models saw no candidate", "Carlini 2022"
+    ),
+    "lira_online": Attack(
+        ask_lira_online, "asks about each candidate and noisy copies; half the shadow models saw it", "Carlini 2022"
+    ),
+    "rmia": Attack(ask_rmia, "compares each candidate with a population that it asks about too", "Zarifzadeh 2024"),
+    "neighbourhood": Attack(
+        ask_neighbourhood, "compares each candidate with neighbours a few columns away", "Mattern 2023"
+    ),
+    "label_noise": Attack(
+        ask_label_under_noise, "sees labels only; those of members withstand noise", "Choquette-Choo 2021"
+    ),
+    "label_boundary": Attack(
+        ask_boundary_distance, "sees labels only; members are far from the decision boundary", "Choquette-Choo 2021"
     ),
 }
 """By family, as ``labels.csv`` names it."""

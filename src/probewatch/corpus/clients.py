@@ -1,4 +1,4 @@
-"""Benign uses of a model, and attacks on other things than membership, as query sources."""
+"""The table of benign uses and of attacks on other things than membership; and the plain uses."""
 
 from __future__ import annotations
 
@@ -7,32 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probewatch.corpus.grid import Grid
+from probewatch.corpus.analysts import ask_lime, ask_shap, ask_sweep, ask_what_if
+from probewatch.corpus.client import Client as Client
+from probewatch.corpus.intruders import extract_model, search_adversarial
 from probewatch.corpus.sources import Source
 
-
-@dataclass(frozen=True)
-class Client:
-    """What one client has for a session.
-
-    Args:
-        records: (n, D) its records, at least 1.
-        grid: of the model's inputs.
-        budget: queries to make, at least 1.
-    """
-
-    records: NDArray[np.float64]
-    grid: Grid
-    budget: int
-
-    def pick(self, count: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """(count, D) of the records in random order, each again only after all."""
-        rounds = -(-count // len(self.records))
-        rows = np.concatenate([random.permutation(len(self.records)) for _ in range(rounds)])
-        picked: NDArray[np.float64] = self.records[rows[:count]]
-        return picked
+LOOKED_AT = (1, 6)  # queries of a person about one record
+EDITED = 3  # columns that a person edits at a time, at most
+PROBES = (1, 4)  # records of a health check
+LOADS = (5, 60)  # records of a load test
+REPEATS = (0.05, 0.3)  # share of queries that are sent again
+RESTART = 0.02  # chance after a query that a job goes back
+BACK = 20  # queries, at most
+WANDER = (0.02, 0.3)  # of a device's readings about their drift, in each column's own deviations
 
 
 @dataclass(frozen=True)
@@ -52,13 +40,79 @@ class Use:
     attack: Literal["none", "extraction", "evasion"] = "none"
 
 
+def look_up(client: Client, random: np.random.Generator) -> Source:
+    """A person who looks records up, asks again, and now and then edits some fields first."""
+    parts = client.shares(*LOOKED_AT, random)
+    records = np.repeat(client.pick(len(parts), random), parts, axis=0)
+    edits = random.integers(EDITED, size=client.budget, endpoint=True)
+    edits[np.cumsum(parts) - parts] = 0  # first as it is
+    free = client.grid.free
+    edited = np.zeros(records.shape, np.bool_)
+    edited[:, free] = random.random((client.budget, len(free))).argsort(axis=1).argsort(axis=1) < edits[:, None]
+    yield np.where(edited, client.grid.draw(client.budget, random), records)
+    return None
+
+
 def score_batch(client: Client, random: np.random.Generator) -> Source:
     """A job that scores a table of records, each once."""
     yield client.pick(client.budget, random)
     return None
 
 
+def check_health(client: Client, random: np.random.Generator) -> Source:
+    """A monitor that asks the same few questions all the time."""
+    probes = client.pick(int(random.integers(*PROBES, endpoint=True)), random)
+    yield probes[np.arange(client.budget) % len(probes)]
+    return None
+
+
+def test_load(client: Client, random: np.random.Generator) -> Source:
+    """A load test that sends recorded or made-up inputs over and over."""
+    count = int(random.integers(*LOADS, endpoint=True))
+    recorded = random.random() < 0.7
+    payloads = client.pick(count, random) if recorded else client.grid.draw(count, random)
+    yield payloads[random.integers(count, size=client.budget)]
+    return None
+
+
+def send_readings(client: Client, random: np.random.Generator) -> Source:
+    """A device whose readings wander about a state that drifts from one record towards another."""
+    ends = client.pick(2, random)
+    way = np.linspace(0.0, random.uniform(0.1, 1.0), client.budget)[:, None]
+    amount = np.exp(random.uniform(*np.log(WANDER)))
+    yield client.grid.jitter(client.grid.snap(ends[0] + way * (ends[1] - ends[0])), amount, random)
+    return None
+
+
+def retry(client: Client, random: np.random.Generator) -> Source:
+    """A job whose queries time out, are sent again, and that goes back to a checkpoint when it is restarted."""
+    again = random.uniform(*REPEATS)
+    order: list[int] = []
+    at = 0
+    while len(order) < client.budget:
+        order += [at] * int(random.geometric(1.0 - again))
+        at = max(0, at - int(random.integers(BACK))) if random.random() < RESTART else at + 1
+    yield client.pick(max(order) + 1, random)[order[: client.budget]]
+    return None
+
+
 USES: dict[str, Use] = {
+    "people": Use(look_up, "a person looks records up and now and then edits some fields"),
     "batch": Use(score_batch, "a job scores a table of records, each once"),
+    "health_check": Use(check_health, "a monitor asks the same few questions all the time"),
+    "load_test": Use(test_load, "a load test sends a few inputs over and over"),
+    "what_if": Use(ask_what_if, "an analyst changes a field at a time towards another answer"),
+    "grid_sweep": Use(ask_sweep, "a program asks for every combination of one or two columns' values"),
+    "lime": Use(ask_lime, "a LIME-style explainer asks for samples around a record"),
+    "shap": Use(ask_shap, "a SHAP-style explainer asks for mixtures of a record and background records"),
+    "device": Use(send_readings, "a device sends readings that drift"),
+    "retries": Use(retry, "a job sends queries again that timed out"),
+    "rescoring": Use(score_batch, "a job scores the customers that the model was trained on", records="members"),
+    "extraction": Use(
+        extract_model, "an attacker copies the model with inputs near its boundaries", "own", "extraction"
+    ),
+    "adversarial_search": Use(
+        search_adversarial, "an attacker changes columns until the answer turns", "own", "evasion"
+    ),
 }
 """By family, as ``labels.csv`` names it."""

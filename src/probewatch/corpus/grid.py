@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from probewatch.errors import DataError
 
-DECIMALS = 6  # a column whose values have more than so many is continuous
+PARTS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 255, 256, 10**3, 10**4, 10**5, 10**6)
+"""A column is continuous unless its values are whole numbers of one of these parts of 1."""
 FEW = 12  # a column of numbers with no more distinct values than these holds categories
-FEW_UNEVEN = 256  # the same where the values lie on no decimal grid, such as k / 255
+FEW_UNEVEN = 256  # the same where it is continuous otherwise, such as whole numbers divided by a deviation
+ROWS = 4096  # snapped at a time, to bound the memory
 SEEN_OFTEN = 5  # so many records for each distinct value, or they are no categories
 
 
@@ -42,18 +44,20 @@ class Grid:
 
         >>> grid = Grid.learn(np.column_stack([np.arange(100), np.arange(100) / 8, np.arange(100) % 2 * 3]))
         >>> grid.step
-        array([1.   , 0.001, 1.   ])
+        array([1.   , 0.125, 1.   ])
         >>> grid.snap(np.array([[17.4, 3.14159, 2.2]]))
-        array([[17.   ,  3.142,  3.   ]])
+        array([[17.   ,  3.125,  3.   ]])
 
         Raises:
-            DataError: no records, or values that are not finite.
+            DataError: no records, values that are not finite, or no column that varies.
         """
         records = np.asarray(records, np.float64)
         if records.ndim != 2 or not records.size:
             raise DataError(f"records are of shape {records.shape}, expected at least one row and one column.")
         if not np.isfinite(records).all():
             raise DataError("records hold values that are not finite; fill or drop them first.")
+        if not (records != records[0]).any():
+            raise DataError("all columns of the records are constant, so there is nothing to ask about.")
         values = [np.unique(column) for column in records.T]
         step = np.array([_step_of(column) for column in values])
         return cls(
@@ -79,10 +83,11 @@ class Grid:
         snapped = np.minimum(np.maximum(inputs, self.low), self.high)
         multiple, parts, stepped = self._units
         np.copyto(snapped, np.rint(snapped / multiple * parts) * multiple / parts, where=stepped)
-        for column, allowed in self._listed:
-            after = np.searchsorted(allowed, snapped[:, column]).clip(1, len(allowed) - 1)
-            lower, upper = allowed[after - 1], allowed[after]
-            snapped[:, column] = np.where(upper - snapped[:, column] < snapped[:, column] - lower, upper, lower)
+        columns, lower, between = self._listed
+        for start in range(0, len(snapped) if len(columns) else 0, ROWS):
+            rows = slice(start, start + ROWS)
+            place = np.sum(snapped[rows, columns, None] > between, axis=2)
+            snapped[rows, columns] = lower[np.arange(len(columns)), place]
         return snapped
 
     def jitter(
@@ -102,23 +107,23 @@ class Grid:
         np.copyto(
             noisy, np.floor(noisy / multiple * parts + random.random(inputs.shape)) * multiple / parts, where=stepped
         )
-        for column, allowed in self._listed:
-            anew = random.random(len(inputs)) < np.ravel(amount)
-            noisy[:, column] = np.where(anew, random.choice(allowed, len(inputs)), inputs[:, column])
+        columns = self._listed[0]
+        if len(columns):
+            anew = random.random((len(inputs), len(columns))) < amount
+            noisy[:, columns] = np.where(anew, self._draw_listed(len(inputs), random), inputs[:, columns])
         return self.snap(noisy)
 
     def draw(self, count: int, random: np.random.Generator) -> NDArray[np.float64]:
         """(count, D) inputs from anywhere on the grid."""
         drawn = random.uniform(self.low, self.high, (count, len(self)))
-        for column, allowed in self._listed:
-            drawn[:, column] = random.choice(allowed, count)
+        drawn[:, self._listed[0]] = self._draw_listed(count, random)
         return self.snap(drawn)
 
     def values(self, column: int, most: int) -> NDArray[np.float64]:
         """At most so many different values of one column, from its lowest to its highest."""
         allowed = self.categories[column]
         if allowed is not None:
-            return allowed[np.unique(np.linspace(0, len(allowed) - 1, min(most, len(allowed))).round().astype(int))]
+            return np.array(allowed[np.unique(np.linspace(0, len(allowed) - 1, most).round().astype(int))])
         even = np.repeat(self.low[None], most, axis=0)
         even[:, column] = np.linspace(self.low[column], self.high[column], most)
         found: NDArray[np.float64] = np.unique(self.snap(even)[:, column])
@@ -132,16 +137,30 @@ class Grid:
         return np.maximum(step, 1.0), np.rint(1.0 / np.minimum(step, 1.0)), stepped
 
     @cached_property
-    def _listed(self) -> list[tuple[int, NDArray[np.float64]]]:
-        return [(column, allowed) for column, allowed in enumerate(self.categories) if allowed is not None]
+    def _listed(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """The L columns of categories, (L, K) their values, and (L, K - 1) what lies between them; the last repeats."""
+        columns = [column for column, allowed in enumerate(self.categories) if allowed is not None]
+        lists = [allowed for allowed in self.categories if allowed is not None]
+        most = max(map(len, lists), default=1)
+        values = np.array([np.pad(one, (0, most - len(one)), mode="edge") for one in lists]).reshape(-1, most)
+        between = (values[:, 1:] + values[:, :-1]) / 2.0
+        return np.array(columns, np.int64), values, between
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        return np.array([len(allowed) for allowed in self.categories if allowed is not None], np.int64)
+
+    def _draw_listed(self, count: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """(count, L) values of the columns of categories, each as likely as the others."""
+        columns, values, _ = self._listed
+        place = (random.random((count, len(columns))) * self._sizes).astype(np.int64)
+        drawn: NDArray[np.float64] = values[np.arange(len(columns)), place]
+        return drawn
 
 
 def _step_of(values: NDArray[np.float64]) -> float:
-    """The coarsest power of ten, at most 1, of which all values are multiples; 0 if there is none."""
-    for decimals in range(DECIMALS + 1):
-        if np.array_equal(np.round(values, decimals), values):
-            return float(10.0**-decimals)
-    return 0.0
+    """The coarsest of the parts of which all values are whole numbers; 0 if there is none."""
+    return next((1.0 / parts for parts in PARTS if np.array_equal(np.rint(values * parts) / parts, values)), 0.0)
 
 
 def _categories_of(values: NDArray[np.float64], records: int, step: float) -> NDArray[np.float64] | None:

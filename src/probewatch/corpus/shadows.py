@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = ("logistic", "trees", "mlp")
 TREES = 16
 HIDDEN = 32
 EPOCHS = 120
-MOST = 1000  # records that a shadow model is fitted on
+MOST = 1000  # records that a shadow model is fitted on, to bound the time
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,14 @@ class ShadowCache:
     fitted: dict[str, Shadows] = field(default_factory=dict)
 
     def get(
-        self, records: NDArray[np.float64], labels: NDArray[np.int64], *, count: int, kind: Kind, seed: int
+        self,
+        records: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        *,
+        count: int,
+        kind: Kind,
+        seed: int,
+        size: int = MOST,
     ) -> Shadows:
         """Shadow models for these records; the same arguments give the same ones, cached or not.
 
@@ -64,26 +71,33 @@ class ShadowCache:
             count: of models, even if each record is to be in exactly half of them.
             kind: of models.
             seed: from 0.
+            size: records that each is fitted on, at most; half of them all where that is less.
         """
         records = np.ascontiguousarray(records)
-        key = hashlib.sha256(repr((records.shape, count, kind, seed)).encode())
+        key = hashlib.sha256(repr((records.shape, count, kind, seed, size)).encode())
         key.update(records.data)
         key.update(np.ascontiguousarray(labels).data)
         if key.hexdigest() not in self.fitted:
-            self.fitted[key.hexdigest()] = fit_shadows(records, labels, count=count, kind=kind, seed=seed)
+            self.fitted[key.hexdigest()] = fit_shadows(records, labels, count=count, kind=kind, seed=seed, size=size)
         return self.fitted[key.hexdigest()]
 
 
 def fit_shadows(
-    records: NDArray[np.float64], labels: NDArray[np.int64], *, count: int, kind: Kind, seed: int
+    records: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    count: int,
+    kind: Kind,
+    seed: int,
+    size: int = MOST,
 ) -> Shadows:
     """So many models, fitted on random halves of the records.
 
     Halves come in pairs that share no record, so each record is in exactly half of an even number of models (Carlini
-    2022, section IV-B). Of more than 2,000 records each model sees 1,000.
+    2022, section IV-B) unless ``size`` is less than half.
     """
     random = np.random.default_rng([seed, count])
-    half = min(max(1, len(records) // 2), MOST)
+    half = min(max(1, len(records) // 2), size, MOST)
     trained = np.zeros((count, len(records)), np.bool_)
     for number in range(0, count, 2):
         order = random.permutation(len(records))
@@ -135,7 +149,6 @@ class _Model:
 
 def fit_model(records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kind, state: int) -> _Model:
     """One model, as over-fitted as its kind allows: shadows must remember what they were trained on."""
-    from sklearn.ensemble import RandomForestClassifier
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
@@ -148,8 +161,7 @@ def fit_model(records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kin
         return _Model(classes, center, scale)
     scaled = (records - center) / scale
     if kind == "trees":
-        forest = RandomForestClassifier(TREES, random_state=state).fit(scaled, labels)
-        return _Model(classes, center, scale, trees=tuple(forest.estimators_))
+        return _Model(classes, center, scale, trees=_fit_trees(scaled, np.searchsorted(classes, labels), state))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a shadow that could be fitted further is one all the same
         if kind == "logistic":
@@ -158,6 +170,23 @@ def fit_model(records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kin
         net = MLPClassifier((HIDDEN,), max_iter=EPOCHS, learning_rate_init=0.01, batch_size=64, random_state=state)
         net.fit(scaled, labels)
     return _Model(classes, center, scale, layers=_two_sided(list(zip(net.coefs_, net.intercepts_, strict=True))))
+
+
+def _fit_trees(scaled: NDArray[np.float64], labels: NDArray[np.int64], state: int) -> tuple[Any, ...]:
+    """A random forest, without the pool of workers that takes scikit-learn longer than such small trees do.
+
+    Each tree is given all records, weighted by how often its bootstrap drew them, so that all know all classes.
+    """
+    from sklearn.tree import DecisionTreeClassifier
+
+    random = np.random.default_rng(state)
+    narrow = scaled.astype(np.float32)
+    trees = []
+    for seed in random.integers(2**31, size=TREES).tolist():
+        weight = np.bincount(random.integers(len(labels), size=len(labels)), minlength=len(labels)).astype(np.float64)
+        tree = DecisionTreeClassifier(max_features="sqrt", random_state=seed)
+        trees.append(tree.fit(narrow, labels, sample_weight=weight, check_input=False))
+    return tuple(trees)
 
 
 def _two_sided(layers: list[tuple[Any, Any]]) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
