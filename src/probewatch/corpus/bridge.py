@@ -45,19 +45,18 @@ def ask_by_calls(run: Callable[[Predict], Guess | None], seed: int) -> Source:
         asked.put(None)
 
     thread = threading.Thread(target=work, daemon=True)
-    state = np.random.RandomState(seed).get_state()
+    mine = np.random.MT19937(seed)
     answers: Answers | None = None
     try:
         while True:
-            before = np.random.get_state()
-            np.random.set_state(state)
+            before = np.random.get_bit_generator()
+            np.random.set_bit_generator(mine)
             if answers is None:
                 thread.start()
             else:
                 answered.put(answers)
             inputs = asked.get()
-            state = np.random.get_state()
-            np.random.set_state(before)
+            np.random.set_bit_generator(before)
             if inputs is None:
                 break
             answers = yield inputs

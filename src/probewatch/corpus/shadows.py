@@ -90,6 +90,7 @@ def fit_shadows(
     kind: Kind,
     seed: int,
     size: int = MOST,
+    trees: int = TREES,
 ) -> Shadows:
     """So many models, fitted on random halves of the records.
 
@@ -106,7 +107,7 @@ def fit_shadows(
             trained[number + 1, order[half : 2 * half] if len(records) > 1 else order] = True
     states = random.integers(2**31, size=count).tolist()
     models = tuple(
-        fit_model(records[mine], labels[mine], kind, state) for mine, state in zip(trained, states, strict=True)
+        fit_model(records[mine], labels[mine], kind, state, trees) for mine, state in zip(trained, states, strict=True)
     )
     return Shadows(models, trained)
 
@@ -147,7 +148,9 @@ class _Model:
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
-def fit_model(records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kind, state: int) -> _Model:
+def fit_model(
+    records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kind, state: int, trees: int = TREES
+) -> _Model:
     """One model, as over-fitted as its kind allows: shadows must remember what they were trained on."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -161,7 +164,7 @@ def fit_model(records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kin
         return _Model(classes, center, scale)
     scaled = (records - center) / scale
     if kind == "trees":
-        return _Model(classes, center, scale, trees=_fit_trees(scaled, np.searchsorted(classes, labels), state))
+        return _Model(classes, center, scale, trees=_fit_trees(scaled, np.searchsorted(classes, labels), state, trees))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a shadow that could be fitted further is one all the same
         if kind == "logistic":
@@ -172,7 +175,7 @@ def fit_model(records: NDArray[np.float64], labels: NDArray[np.int64], kind: Kin
     return _Model(classes, center, scale, layers=_two_sided(list(zip(net.coefs_, net.intercepts_, strict=True))))
 
 
-def _fit_trees(scaled: NDArray[np.float64], labels: NDArray[np.int64], state: int) -> tuple[Any, ...]:
+def _fit_trees(scaled: NDArray[np.float64], labels: NDArray[np.int64], state: int, count: int) -> tuple[Any, ...]:
     """A random forest, without the pool of workers that takes scikit-learn longer than such small trees do.
 
     Each tree is given all records, weighted by how often its bootstrap drew them, so that all know all classes.
@@ -182,7 +185,7 @@ def _fit_trees(scaled: NDArray[np.float64], labels: NDArray[np.int64], state: in
     random = np.random.default_rng(state)
     narrow = scaled.astype(np.float32)
     trees = []
-    for seed in random.integers(2**31, size=TREES).tolist():
+    for seed in random.integers(2**31, size=count).tolist():
         weight = np.bincount(random.integers(len(labels), size=len(labels)), minlength=len(labels)).astype(np.float64)
         tree = DecisionTreeClassifier(max_features="sqrt", random_state=seed)
         trees.append(tree.fit(narrow, labels, sample_weight=weight, check_input=False))

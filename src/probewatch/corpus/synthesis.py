@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.grid import Grid
-from probewatch.corpus.shadows import fit_model, fit_shadows
+from probewatch.corpus.shadows import fit_shadows
 from probewatch.corpus.sources import Answers, Guess, Inputs, Source
 from probewatch.corpus.thresholds import of_label
 
@@ -20,6 +20,7 @@ REJECTS = 5  # Shokri's rej_max: after so many in a row fewer columns are change
 COLUMNS_SHARE = 0.5  # Shokri's k_max, as a share of the columns that vary
 STEPS = 60  # after so many without success a climb begins anew
 SHADOWS = 2
+TREES = 6  # of a shadow model
 OWN = 150  # records of the attacker's that join the made-up ones, at most
 
 
@@ -113,17 +114,18 @@ def _judge(
     rows: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """(R,) the attack model's probability that the target was trained on the candidate."""
+    """(R,) the attack model's score: a linear discriminant of what shadows answer to what they saw and what not."""
     seed = int(random.integers(2**31))
-    shadows = fit_shadows(records, classes, count=SHADOWS, kind="trees", seed=seed)
+    shadows = fit_shadows(records, classes, count=SHADOWS, kind="trees", seed=seed, trees=TREES)
     shown = shadows.predict(records, answers.shape[1])
     looks = np.concatenate([_looks(each, classes) for each in shown])
-    attack = fit_model(looks, shadows.trained.ravel().astype(np.int64), "logistic", seed)
-    return attack.predict(_looks(answers, attacker.labels[rows]))[:, -1]
+    attack = np.linalg.lstsq(looks, shadows.trained.ravel().astype(np.float64))[0]
+    score: NDArray[np.float64] = _looks(answers, attacker.labels[rows]) @ attack
+    return score
 
 
 def _looks(answers: Answers, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 4) of an answer: its three highest probabilities and that of the true class."""
+    """(n, 5) of an answer: its three highest probabilities, that of the true class, and 1."""
     top = -np.sort(-answers, axis=1)[:, :3]
     padded = np.pad(top, ((0, 0), (0, 3 - top.shape[1])))
-    return np.column_stack([padded, of_label(answers, labels)])
+    return np.column_stack([padded, of_label(answers, labels), np.ones(len(labels))])
