@@ -81,7 +81,7 @@ def session_times(
     """(n,) ascending seconds since the log's beginning, a Monday at 0:00, to the microsecond.
 
     >>> times = session_times(PACES["human"], 50, 7.0, np.random.default_rng(0))
-    >>> bool(np.all(np.diff(times) > 0)), OFFICE_S[0] <= times[0] % DAY_S <= OFFICE_S[1]
+    >>> bool(np.all(np.diff(times) > 0)), bool(OFFICE_S[0] <= times[0] % DAY_S <= OFFICE_S[1])
     (True, True)
 
     Args:

@@ -101,7 +101,8 @@ class Endpoint:
         self._single = _placeholder(self._form.body) in ONE
         self._lock = threading.Lock()
         self._free_at = 0.0
-        self._own = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._workers: ThreadPoolExecutor | None = None
 
     def __call__(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, D) inputs to their (n, C) answers, in order, whatever order they came in.
@@ -111,9 +112,17 @@ class Endpoint:
         """
         size = 1 if self._single else self._limits.rows
         parts = [inputs[begin : begin + size] for begin in range(0, len(inputs), size)]
-        with ThreadPoolExecutor(self._limits.workers) as pool:
-            answers = list(pool.map(self._ask, parts))
+        self._workers = self._workers or ThreadPoolExecutor(self._limits.workers)
+        answers = list(self._workers.map(self._ask, parts))
         return np.concatenate([self._read(answer, len(part)) for answer, part in zip(answers, parts, strict=True)])
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        if self._workers is not None:
+            self._workers.shutdown(cancel_futures=True)
+            self._workers = None
+        while self._idle:
+            self._idle.pop().close()
 
     def _ask(self, inputs: NDArray[np.float64]) -> Any:
         body = json.dumps(_filled(self._form.body, self._values(inputs))).encode()
@@ -129,7 +138,6 @@ class Endpoint:
                     raise TargetError(f"{self._url.geturl()} refuses a query with {problem}.")
             except (OSError, http.client.HTTPException) as error:
                 problem, wait_s = f"{type(error).__name__}: {error}", 0.0
-                self._own.connection = None
             except ValueError as error:
                 raise TargetError(f"{self._url.geturl()} answers what is not JSON: {_start(reply)}.") from error
             self._note(f"attempt {attempt} of {self._limits.attempts}: {problem}")
@@ -155,21 +163,29 @@ class Endpoint:
 
     def _post(self, body: bytes) -> tuple[int, bytes, float]:
         """Status, reply, and the seconds that the endpoint asks to wait."""
-        connection = getattr(self._own, "connection", None)
-        if connection is None:
-            secure = self._url.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            host = self._address if self._address and not secure else self._url.hostname
-            connection = kind(str(host), self._url.port, timeout=self._limits.timeout_s)
-            self._own.connection = connection
+        connection = self._connection()
         way = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         headers = {"Host": self._url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
-        connection.request("POST", way, body, {**headers, **self._form.headers})
+        try:
+            connection.request("POST", way, body, {**headers, **self._form.headers})
+            with self._lock:
+                self.requests += 1
+            response = connection.getresponse()
+            status, asked, reply = response.status, response.getheader("Retry-After", ""), response.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return status, reply, float(asked) if asked.isdigit() else 0.0
+
+    def _connection(self) -> http.client.HTTPConnection:
         with self._lock:
-            self.requests += 1
-        response = connection.getresponse()
-        asked = response.getheader("Retry-After", "")
-        return response.status, response.read(), float(asked) if asked.isdigit() else 0.0
+            if self._idle:
+                return self._idle.pop()
+        secure = self._url.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        host = self._address if self._address and not secure else self._url.hostname
+        return kind(str(host), self._url.port, timeout=self._limits.timeout_s)
 
     def _wait(self, rows: int) -> None:
         """Sleep until the rate allows so many queries more."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from probewatch.corpus.clients import USES
 from probewatch.corpus.clock import PACES, session_times
+from probewatch.corpus.evasion import by_keys
 from probewatch.corpus.events import Session, write_events, write_records
 from probewatch.corpus.giveaways import give_aways
 from probewatch.corpus.plan import Run, plan_runs
@@ -65,9 +66,13 @@ def make_corpus(
     key = _key(subjects, recipe)
     partial = _partial(folder, key)
     runs = plan_runs(recipe, len(subjects))
-    asked = _ask_all(runs, subjects, recipe, partial, say)
+    try:
+        owners = _ask_owners(subjects, partial)
+        asked = _ask_all(runs, subjects, recipe, partial, say)
+    finally:
+        for one in subjects:
+            one.target.close()
     sessions = _sessions(runs, asked, subjects, recipe)
-    owners = _ask_owners(subjects, partial)
     say("writing", 0, 0)
     ready = partial / "ready"
     shutil.rmtree(ready, ignore_errors=True)
@@ -150,7 +155,7 @@ def _sessions(
     sessions = []
     for run, one in zip(runs, asked, strict=True):
         random = np.random.default_rng([recipe.seed, 3, run.number])
-        for task, client, dealt in zip(run.tasks, run.actor.clients, _deal(run, one), strict=True):
+        for task, client, dealt in zip(run.tasks, run.actor.clients, _deal(run, one, recipe.seed), strict=True):
             if not len(dealt):
                 continue
             pace = PACES[run.actor.pace]
@@ -166,15 +171,11 @@ def _sessions(
     return sessions
 
 
-def _deal(run: Run, asked: Asked) -> list[NDArray[np.int64]]:
-    """Which queries go to which key: stretches of a few, in turn, as the keys' lengths say."""
-    order = np.arange(len(asked.confidence))
-    if len(run.tasks) == 1:
-        return [order]
-    shares = np.cumsum(run.lengths) / sum(run.lengths)
-    place = np.modf((order + 0.5) * 0.6180339887498949)[0]  # the golden ratio spreads each key's evenly
-    key = np.searchsorted(shares, place, side="right").clip(0, len(run.tasks) - 1)
-    return [order[key == number] for number in range(len(run.tasks))]
+def _deal(run: Run, asked: Asked, seed: int) -> list[NDArray[np.int64]]:
+    """Which queries go to which key."""
+    queries, keys = len(asked.confidence), len(run.tasks)
+    key = by_keys(queries, min(keys, queries), np.random.default_rng([seed, 6, run.number]))
+    return [np.flatnonzero(key == number) for number in range(keys)]
 
 
 def _address(client: str) -> str:
@@ -195,6 +196,7 @@ def _ask_owners(subjects: Sequence[Subject], partial: Path) -> list[tuple[Owned,
         if kept.exists():
             with np.load(kept) as columns:
                 answers = columns["train"], columns["holdout"]
+            one.target.asked += len(train) + len(holdout)
         else:
             answers = _answers(one.target, train), _answers(one.target, holdout)
             new = kept.with_suffix(".new")

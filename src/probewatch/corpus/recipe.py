@@ -12,14 +12,20 @@ from typing import Any
 from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.clients import USES
 from probewatch.corpus.clock import PACES
+from probewatch.corpus.evasion import EVASIONS
 from probewatch.errors import ConfigError
 
 Weights = Mapping[str, float]
-EVASIONS = ("none",)
+HIDDEN = 0.5  # share of attackers who hide
 
 
 def _even(names: Iterable[str]) -> Callable[[], Weights]:
     return lambda: dict.fromkeys(names, 1.0)
+
+
+def _half_hidden() -> Weights:
+    others = [name for name in EVASIONS if name != "none"]
+    return {"none": 1.0 - HIDDEN, **dict.fromkeys(others, HIDDEN / len(others))}
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Recipe:
     attacks: Weights = field(default_factory=_even(ATTACKS))
     uses: Weights = field(default_factory=_even(USES))
     paces: Weights = field(default_factory=_even(PACES))
-    evasions: Weights = field(default_factory=_even(EVASIONS))
+    evasions: Weights = field(default_factory=_half_hidden)
 
     def to_json(self) -> dict[str, Any]:
         """Every setting as plain JSON values."""

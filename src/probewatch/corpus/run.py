@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.attacks import ATTACKS
-from probewatch.corpus.clients import USES, Client
+from probewatch.corpus.clients import USES, Client, Use
+from probewatch.corpus.evasion import EVASIONS
 from probewatch.corpus.grid import Grid
 from probewatch.corpus.plan import Run
 from probewatch.corpus.pools import Pools
 from probewatch.corpus.shadows import ShadowCache
 from probewatch.corpus.sources import Guess, Source, run_together
 from probewatch.corpus.target import Target
+
+COVERS = [name for name, use in USES.items() if use.attack == "none" and use.records == "customers"]
+"""Uses that attackers hide behind, with records of their own."""
 
 Told = Callable[[int], None]  # queries done in this call
 
@@ -117,18 +121,29 @@ def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Sour
     """The run's queries; they depend on the seed and the run's number alone."""
     random = np.random.default_rng([seed, 2, run.number])
     budget = sum(run.lengths)
-    if run.attack == "membership":
-        attacker = Attacker(
-            candidates=subject.candidates, labels=subject.labels, own=subject.own, own_labels=subject.own_labels,
-            grid=subject.grid, budget=budget, rows=_rows(subject.member, run.actor.members, budget, random),
-            cache=cache, kind=run.actor.kind, shadow_seed=seed,
-        )  # fmt: skip
-        return ATTACKS[run.family].start(attacker, random)
-    use = USES[run.family]
-    records = {"customers": subject.pools.customers.inputs, "own": subject.own}.get(use.records)
-    if records is None:
-        records = _some_members(subject, run.actor.members, random)
-    return use.start(Client(records=records, grid=subject.grid, budget=budget), random)
+    if run.attack != "membership":
+        use = USES[run.family]
+        return use.start(Client(_records(use, run, subject, random), subject.grid, budget), random)
+    attacker = Attacker(
+        subject.candidates, subject.labels, subject.own, subject.own_labels, subject.grid, budget,
+        rows=_rows(subject.member, run.actor.members, budget, random), cache=cache, kind=run.actor.kind,
+        shadow_seed=seed,
+    )  # fmt: skip
+    cover = USES[str(random.choice(COVERS))]
+
+    def attack(queries: int) -> Source:
+        return ATTACKS[run.family].start(replace(attacker, budget=queries), random)
+
+    def harmless(queries: int) -> Source:
+        return cover.start(Client(subject.own, subject.grid, queries), random)
+
+    return EVASIONS[run.actor.evasion].start(attack, harmless, budget, random)
+
+
+def _records(use: Use, run: Run, subject: Subject, random: np.random.Generator) -> NDArray[np.float64]:
+    if use.records == "members":
+        return _some_members(subject, run.actor.members, random)
+    return subject.own if use.records == "own" else subject.pools.customers.inputs
 
 
 def _rows(member: NDArray[np.bool_], share: float, most: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -67,6 +67,11 @@ class Target:
         answers = check_answers(found, len(inputs), self.classes, self.name)
         return answers if self._decimals is None else answers.round(self._decimals)
 
+    def close(self) -> None:
+        """Let an endpoint close its connections."""
+        if hasattr(self._predict, "close"):
+            self._predict.close()
+
     def trouble(self) -> dict[str, Any]:
         """What an endpoint counted: requests, retries and the first sentences about failed attempts."""
         names = ("requests", "retries", "trouble")

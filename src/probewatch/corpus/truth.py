@@ -13,7 +13,7 @@ from probewatch.corpus.events import Session
 from probewatch.corpus.pools import Pools
 
 FPR = 0.01
-FEWEST = 3 / FPR  # non-members for a rate at that FPR
+FEWEST = 1 / FPR  # non-members for a rate at that FPR
 
 
 @dataclass(frozen=True)
