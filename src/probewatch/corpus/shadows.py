@@ -170,7 +170,9 @@ def fit_model(
         if kind == "logistic":
             linear = LogisticRegression(C=100.0, max_iter=200).fit(scaled, labels)
             return _Model(classes, center, scale, layers=_two_sided([(linear.coef_.T, linear.intercept_)]))
-        net = MLPClassifier((HIDDEN,), max_iter=EPOCHS, learning_rate_init=0.01, batch_size=64, random_state=state)
+        net = MLPClassifier(
+            (HIDDEN,), max_iter=EPOCHS, learning_rate_init=0.01, batch_size=min(64, len(scaled)), random_state=state
+        )
         net.fit(scaled, labels)
     return _Model(classes, center, scale, layers=_two_sided(list(zip(net.coefs_, net.intercepts_, strict=True))))
 
