@@ -176,7 +176,10 @@ def test_kill_leaves_the_previous_artefact_whole(
     assert target.read_bytes() == before
 
 
-def test_hostile_names_reach_no_terminal(bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_hostile_names_reach_no_terminal(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     log = tmp_path / "hostile.jsonl"
     text = _text(log_files[0]).replace('"user-0"', '"\\u001b[31m[bold]x"')
     log.write_text(text)

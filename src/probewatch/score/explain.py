@@ -49,37 +49,37 @@ BEHAVIOURS = (
             "rank_mean",
         ),
         "log_odds",
-        lambda value: f"level of the confidences ({_odds(value)} typically)",
+        lambda value: f"level of confidence ({_odds(value)})",
     ),
     Behaviour(
         ("confidence_change", "confidence_spread", "rank_spread"),
         "confidence_spread_32",
-        lambda value: f"spread of the confidences ({value:.1f} in log-odds)",
+        lambda value: f"spread of confidence ({value:.1f} in log-odds)",
     ),
     Behaviour(
         ("nearest_confidence_change", "jump"),
         "jump_mean_32",
-        lambda value: f"confidence jumps between near queries ({value:.1f} in log-odds)",
+        lambda value: f"jumps of confidence between near queries ({value:.1f} in log-odds)",
     ),
     Behaviour(
         ("nearest_distance", "nearest_mean", "nearest_spread", "neighbours", "lowest_nearest"),
         "nearest_distance",
-        lambda value: f"nearness to its recent queries ({_distance(value)} of the usual distance)",
+        lambda value: f"nearness to recent queries ({_distance(value)} of usual)",
     ),
     Behaviour(
         ("previous", "anchor_distance", "distance_from_anchor"),
         "previous_distance",
-        lambda value: f"steps from query to query ({_distance(value)} of the usual distance)",
+        lambda value: f"steps from query to query ({_distance(value)} of usual)",
     ),
     Behaviour(("changed",), "changed_share", lambda value: f"inputs changed from query to query ({value:.0%})"),
-    Behaviour(("repeat",), "repeat", lambda value: f"exact repeats ({value:.0%} of queries)"),
+    Behaviour(("repeat",), "repeat", lambda value: f"exact repeats ({value:.0%})"),
     Behaviour(
         ("class_change", "nearest_class"), "class_change", lambda value: f"changes of the predicted class ({value:.0%})"
     ),
     Behaviour(
         ("centre", "farthest", "constant_change"),
         "centre_distance",
-        lambda value: f"inputs off this model's usual ones ({value:.1f} deviations from their centre)",
+        lambda value: f"unusual inputs ({value:.1f} deviations from the centre)",
     ),
     Behaviour(
         ("log_gap", "gap", "time_delta", "elapsed", "events"),

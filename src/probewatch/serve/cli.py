@@ -350,7 +350,7 @@ def _score(
     rows = [row for *_, row in highest]
     counts = asdict(log.counts)
     screen.line(counts_line(counts))
-    screen.table(verdict_table(rows, sessions, alerts, scorer.threshold))
+    screen.table(verdict_table(rows, sessions, alerts, scorer.threshold, screen.out.width))
     if out:
         screen.line(f"Verdicts: {out}")
     form = {"sessions": sessions, "alerts": alerts, "threshold": scorer.threshold, "out": str(out) if out else None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,8 @@ from rich.table import Table
 from probewatch.data.cells import printable
 
 ROWS = 25  # sessions shown on a terminal
-NARROWEST = 100  # columns of a table that is not shown on a terminal
+WIDE = 110  # columns of a screen on which a table has room for reasons
+WIDTH = 160  # columns of a table that goes to no terminal, unless COLUMNS says otherwise
 
 
 class Screen:
@@ -24,10 +26,10 @@ class Screen:
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.out = Console(highlight=False, soft_wrap=False)
+        self.out = Console(highlight=False)
         self.err = Console(stderr=True, highlight=False)
-        if not self.out.is_terminal:
-            self.out = Console(highlight=False, width=max(self.out.width, 160))
+        if not self.out.is_terminal and "COLUMNS" not in os.environ:
+            self.out = Console(highlight=False, width=WIDTH)
 
     def note(self, text: str) -> None:
         """A sentence on stderr."""
@@ -106,22 +108,24 @@ def figure(value: Any) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold: float) -> Table:
-    """The sessions with the highest scores."""
+def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold: float, width: int) -> Table:
+    """The sessions with the highest scores, a line each, with what moved the score most if the screen is wide."""
     title = f"{alerts:,} of {total:,} sessions alert at a score of {threshold:.3f}"
-    more = f"the {len(rows)} highest scores; --out FILE writes all" if len(rows) < total else None
+    more = f"the {len(rows)} highest scores; --out FILE writes all, with every reason"
     table = Table(title=title, caption=more, title_justify="left", caption_justify="left")
-    for head, right in (
-        ("session", False), ("client", False), ("model", False), ("events", True), ("score", True), ("last", True),
-        ("first alert", True),
-    ):  # fmt: skip
-        table.add_column(head, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
-    table.add_column("why", overflow="fold")
+    wide = width >= WIDE
+    room = (width - 34 - (31 if wide else 0)) // 3  # what numbers, reasons and rules leave to each name
+    for head in ("session", "client", "model"):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=max(room, 6))
+    for head in ("events", "score", "alert at"):
+        table.add_column(head, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("mostly for", no_wrap=True, overflow="ellipsis", max_width=28)
     for row in rows:
         style = "red" if row["alert"] else ("dim" if row["allowed"] else None)
         table.add_row(
             name_of(row["session"]), name_of(row["client"]), name_of(row["model"]), f"{row['events']:,}",
-            f"{row['score']:.3f}", f"{row['last_score']:.3f}", str(row["first_alert"] or "–"),
-            name_of("allow-listed" if row["allowed"] else row["why"]), style=style,
+            f"{row['score']:.3f}", str(row["first_alert"] or "–"),
+            *([name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0])] if wide else []), style=style,
         )  # fmt: skip
     return table
