@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -45,18 +46,19 @@ def ask_by_calls(run: Callable[[Predict], Guess | None], seed: int) -> Source:
         asked.put(None)
 
     thread = threading.Thread(target=work, daemon=True)
+    shared: Any = np.random  # its types leave out the two functions used here
     mine = np.random.MT19937(seed)
     answers: Answers | None = None
     try:
         while True:
-            before = np.random.get_bit_generator()
-            np.random.set_bit_generator(mine)
+            before = shared.get_bit_generator()
+            shared.set_bit_generator(mine)
             if answers is None:
                 thread.start()
             else:
                 answered.put(answers)
             inputs = asked.get()
-            np.random.set_bit_generator(before)
+            shared.set_bit_generator(before)
             if inputs is None:
                 break
             answers = yield inputs

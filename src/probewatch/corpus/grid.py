@@ -14,7 +14,7 @@ PARTS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 255, 256, 10**3, 10**4
 """A column is continuous unless its values are whole numbers of one of these parts of 1."""
 FEW = 12  # a column of numbers with no more distinct values than these holds categories
 FEW_UNEVEN = 256  # the same where it is continuous otherwise, such as whole numbers divided by a deviation
-ROWS = 4096  # snapped at a time, to bound the memory
+CELLS = 2**22  # compared at a time, to bound the memory
 SEEN_OFTEN = 5  # so many records for each distinct value, or they are no categories
 
 
@@ -80,13 +80,14 @@ class Grid:
 
     def snap(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, D) inputs moved to the nearest values that their columns allow."""
-        snapped = np.minimum(np.maximum(inputs, self.low), self.high)
+        within = np.minimum(np.maximum(inputs, self.low), self.high)
         multiple, parts, stepped = self._units
-        np.copyto(snapped, np.rint(snapped / multiple * parts) * multiple / parts, where=stepped)
+        snapped = np.where(stepped, np.rint(within / multiple * parts) * multiple / parts, within)
         columns, lower, between = self._listed
-        for start in range(0, len(snapped) if len(columns) else 0, ROWS):
-            rows = slice(start, start + ROWS)
-            place = np.sum(snapped[rows, columns, None] > between, axis=2)
+        most = max(1, CELLS // max(1, between.size))
+        for start in range(0, len(snapped) if len(columns) else 0, most):
+            rows = slice(start, start + most)
+            place = np.sum(within[rows, columns, None] > between, axis=2)
             snapped[rows, columns] = lower[np.arange(len(columns)), place]
         return snapped
 
