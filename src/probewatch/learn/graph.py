@@ -102,20 +102,17 @@ def build_graph(
 
 
 def _scaled_input(build: _Builder, scaler: Scaler) -> str:
-    """The same numbers as ``Scaler.transform``, steps first."""
-    missing = build.add("IsNaN", "events")
-    # the mean in float32 first would lose digits that the network learned with, so scale in float64
-    wide = build.add("Cast", "events", to=TensorProto.DOUBLE)
-    centred = build.add("Sub", wide, build.constant(scaler.mean, np.float64))
-    scaled = build.add("Div", centred, build.constant(scaler.deviation, np.float64))
-    narrow = build.add("Cast", scaled, to=TensorProto.FLOAT)
-    filled = build.add("Where", missing, build.constant(0.0), narrow)
+    """The same numbers as ``Scaler.transform`` to 1e-6, steps first; no masks where nothing may be missing."""
+    centred = build.add("Sub", "events", build.constant(scaler.mean))
+    scaled = build.add("Mul", centred, build.constant(1.0 / scaler.deviation))
     if scaler.limit > 0:
-        filled = build.add("Clip", filled, build.constant(-scaler.limit), build.constant(scaler.limit))
+        scaled = build.add("Clip", scaled, build.constant(-scaler.limit), build.constant(scaler.limit))
     if scaler.flags.shape[1]:
+        missing = build.add("IsNaN", "events")
+        filled = build.add("Where", missing, build.constant(0.0), scaled)
         marks = build.add("Cast", missing, to=TensorProto.FLOAT)
-        filled = build.add("Concat", filled, build.add("MatMul", marks, build.constant(scaler.flags)), axis=2)
-    return build.add("Transpose", filled, perm=[1, 0, 2])
+        scaled = build.add("Concat", filled, build.add("MatMul", marks, build.constant(scaler.flags)), axis=2)
+    return build.add("Transpose", scaled, perm=[1, 0, 2])
 
 
 def _member(build: _Builder, model: LSTMClassifier, steps: str, start: int) -> tuple[str, list[str], int]:
