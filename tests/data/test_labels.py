@@ -26,6 +26,22 @@ def test_labels_by_session_are_matched_to_sessions(tmp_path: Path, delimiter: st
     assert matched.warnings == ()
 
 
+def test_attacks_on_something_else_are_neither_attack_nor_benign(tmp_path: Path) -> None:
+    text = "task_id,actor,is_malicious,attack,family\na,x,1,membership,lira\nb,x,1,extraction,copy\nc,,0,none,batch\n"
+    matched = read_labels(write(tmp_path / "labels.csv", text)).match(list("abcd"), list("1234"))
+    assert matched.label.tolist() == [1, -1, 0, -1]
+    assert matched.other.tolist() == [False, True, False, False]
+    assert matched.actor.tolist() == ["x", "x", "", ""]
+    assert matched.attack.tolist() == ["membership", "extraction", "none", ""]
+    assert matched.family.tolist() == ["lira", "copy", "batch", ""]
+
+
+def test_a_kind_of_attack_that_contradicts_the_label_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", "task_id,is_malicious,attack\na,1,none\nb,0,membership\n")
+    with pytest.raises(LabelError, match=r":2: is_malicious is 1, but attack is 'none'; .*:3: is_malicious is 0, but"):
+        read_labels(path)
+
+
 def test_labels_by_client_hold_for_all_its_sessions(tmp_path: Path) -> None:
     labels = read_labels(write(tmp_path / "labels.csv", "client,is_malicious\na,1\nb,0\n"))
     assert labels.match(["s", "t", "u"], ["a", "b", "a"]).label.tolist() == [1, 0, 1]

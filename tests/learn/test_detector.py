@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,31 @@ def test_families_reach_nothing_that_is_learned(
     other, _ = train_detector(renamed, quick, tmp_path, rivals=False)
     assert other.graph == bundle.graph
     assert other.threshold == bundle.threshold
+
+
+def test_other_attacks_are_left_out_and_have_their_own_row(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    other = np.isin(labelled.sessions.client.astype(str), ["user-0", "user-3"])
+    family = np.where(other, "extraction", labelled.family)
+    data = replace(labelled, other=other, label=np.where(other, -1, labelled.label).astype(np.int8), family=family)
+    bundle, metrics = train_detector(data, quick, tmp_path)
+    parts = bundle.manifest["data"]
+    assert parts["train"] + parts["valid"] + parts["test"] == (~other).sum()
+    row = metrics["other_attacks"]
+    assert row["n"] == row["families"]["extraction"]["n"] == 6 and 0 <= row["rate"] <= 1
+    assert "extraction" not in metrics["families"] and metrics["n"] == parts["test"]
+    assert "Alerts on other attacks" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_the_clients_of_one_actor_stay_together(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    number = np.array([int(str(name).partition("-")[2]) for name in labelled.sessions.client])
+    actor = np.array([f"actor-{one // 6}-{one % 3 == 0}" if one % 2 else "" for one in number], object)
+    train_detector(replace(labelled, actor=actor), quick, tmp_path, rivals=False)
+    with (tmp_path / "report" / "predictions.csv").open(newline="") as file:
+        split = {row["session"]: row["split"] == "test" for row in csv.DictReader(file)}
+    held: dict[str, set[bool]] = {}
+    for session, client, name in zip(labelled.sessions.session, labelled.sessions.client, actor, strict=True):
+        held.setdefault(name or client, set()).add(split[session])
+    assert all(len(found) == 1 for found in held.values()) and len(held) < 24
 
 
 def test_allowed_clients_are_left_out_and_have_their_own_row(labelled: Labelled, quick: Config, tmp_path: Path) -> None:

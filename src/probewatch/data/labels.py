@@ -18,14 +18,23 @@ Names = Sequence[str] | NDArray[np.object_]
 VALUES = {"1": 1, "true": 1, "0": 0, "false": 0}
 DELIMITERS = ",;\t|"
 SHOWN_MISTAKES = 20
+COUNTED = ("none", "membership")
+"""Kinds of attack that count in detection figures; others have their own row."""
 
 
 class Label(NamedTuple):
-    """1 attack or 0 benign; its family and the attacked model, "" where the file does not tell."""
+    """1 attack or 0 benign; family, attacked model, kind of attack and actor, "" where the file does not tell."""
 
     label: int
     family: str
     target: str
+    attack: str = ""
+    actor: str = ""
+
+    @property
+    def other(self) -> bool:
+        """Whether it is an attack on something else than membership."""
+        return self.attack not in ("", *COUNTED)
 
 
 @dataclass(frozen=True)
@@ -33,14 +42,18 @@ class Matched:
     """Labels of S sessions.
 
     Attributes:
-        label: (S,) int8, 1 attack, 0 benign, -1 without a label.
-        family, target: (S,) str objects, "" where unknown.
+        label: (S,) int8, 1 membership attack, 0 benign, -1 without a label or another attack.
+        family, target, attack, actor: (S,) str objects, "" where unknown.
+        other: (S,) bool, attacks on something else than membership.
         warnings: sentences about labels without a session and sessions without a label.
     """
 
     label: NDArray[np.int8]
     family: NDArray[np.object_]
     target: NDArray[np.object_]
+    attack: NDArray[np.object_]
+    actor: NDArray[np.object_]
+    other: NDArray[np.bool_]
     warnings: tuple[str, ...] = ()
 
 
@@ -85,15 +98,21 @@ class Labels:
         if without:
             warnings.append(f"{self.path}: {len(without)} of {len(found)} sessions have no label, as {without[0]!r}.")
         return Matched(
-            label=np.array([label.label if label else UNKNOWN for label in found], np.int8),
-            family=np.array([label.family if label else "" for label in found], object),
-            target=np.array([label.target if label else "" for label in found], object),
+            label=np.array([label.label if label and not label.other else UNKNOWN for label in found], np.int8),
+            **{
+                name: np.array([getattr(label, name) if label else "" for label in found], object)
+                for name in ("family", "target", "attack", "actor")
+            },
+            other=np.array([label is not None and label.other for label in found], bool),
             warnings=tuple(warnings),
         )
 
 
 def read_labels(path: Path | str) -> Labels:
-    """Read a CSV of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally family and target.
+    """Read a CSV of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally more.
+
+    Optional columns: ``family``, ``target``, ``attack`` (none, membership, or what else is attacked) and ``actor``,
+    whose clients stay together when sessions are split.
 
     Raises:
         LabelError: the file cannot be read, lacks a column, or has wrong or contradicting rows; all are named.
@@ -138,7 +157,10 @@ def _read_rows(reader: csv.DictReader[str], path: str) -> tuple[dict[tuple[str, 
         elif value.lower() not in VALUES:
             mistakes.append(f"{where}: is_malicious is {value!r}, expected 1, 0, true or false")
         else:
-            label = Label(VALUES[value.lower()], text.get("family", ""), text.get("target", ""))
+            more = (text.get(name, "") for name in ("family", "target", "attack", "actor"))
+            label = Label(VALUES[value.lower()], *more)
+            if label.attack in COUNTED and label.label != COUNTED.index(label.attack):
+                mistakes.append(f"{where}: is_malicious is {label.label}, but attack is {label.attack!r}")
             if key in rows and rows[key].label != label.label:
                 name = key[0] or key[1]
                 mistakes.append(f"{where}: {name!r} is {label.label}, but {rows[key].label} on line {lines[key]}")

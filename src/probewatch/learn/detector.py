@@ -51,6 +51,8 @@ class Labelled:
         family: (S,) str objects, "" where unknown; for reports alone.
         allowed: (S,) bool, of a client on the allow-list.
         sha256: of the log's files.
+        actor: (S,) str objects, who stands behind the client, "" where unknown.
+        other: (S,) bool, an attack on something else than membership: neither learned from nor counted.
     """
 
     sessions: Sessions
@@ -58,6 +60,25 @@ class Labelled:
     family: NDArray[np.object_]
     allowed: NDArray[np.bool_]
     sha256: str
+    actor: NDArray[np.object_] | None = None
+    other: NDArray[np.bool_] | None = None
+
+    @property
+    def elsewhere(self) -> NDArray[np.bool_]:
+        """(S,) bool, attacks on something else than membership; none where that is not known."""
+        return np.zeros(len(self.sessions), bool) if self.other is None else self.other
+
+    @property
+    def by_actor(self) -> Sessions:
+        """The sessions with their actor, where one is known, in the client's place: what splits keep together."""
+        if self.actor is None:
+            return self.sessions
+        return replace(self.sessions, client=np.where(self.actor != "", self.actor, self.sessions.client))
+
+    @property
+    def aside(self) -> NDArray[np.bool_]:
+        """(S,) bool, sessions that have their own row in the figures: allow-listed clients and other attacks."""
+        return (self.allowed & (self.label >= 0)) | self.elsewhere
 
     def take(self, which: NDArray[Any]) -> Labelled:
         """The sessions at ``which``."""
@@ -67,6 +88,8 @@ class Labelled:
             label=self.label[which],
             family=self.family[which],
             allowed=self.allowed[which],
+            actor=None if self.actor is None else self.actor[which],
+            other=None if self.other is None else self.other[which],
         )
 
 
@@ -113,10 +136,10 @@ def train_detector(
         TrainingError: a loss that is not finite.
     """
     where = _device(device)
-    split = split_sessions(data.sessions, data.label, (data.label >= 0) & ~data.allowed, config)
+    split = split_sessions(data.by_actor, data.label, (data.label >= 0) & ~data.allowed, config)
     learned = np.sort(np.concatenate([split.train, split.valid]))
     if config.folds > 1:
-        folds = folds_by_client(data.sessions, data.label, learned, config.folds, config.split_seed)
+        folds = folds_by_client(data.by_actor, data.label, learned, config.folds, config.split_seed)
         budget = _budget(config, int(np.sum(data.label[learned] == 0)))
     else:
         folds = [(split.train, split.valid)]
@@ -140,7 +163,7 @@ def train_detector(
     models = [one.model for one in fitted]
     graph = build_graph(models, scaler, config.features, calibration)
 
-    tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.allowed & (data.label >= 0))]))
+    tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.aside)]))
     metrics, predictions = _evaluate(data, sequences, graph, threshold, config, tested)
     predictions["split"] = split.names(len(data.sessions))
     if rivals:
@@ -192,8 +215,9 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str,
     notes, counted = [], data.label >= 0
     if data.sha256 == bundle.manifest["data"]["sha256"]:
         keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
-        counted &= np.array([key in bundle.held_out for key in keys]) | data.allowed
+        counted &= np.array([key in bundle.held_out for key in keys])
         notes.append("This is the log that the detector was trained on: only the sessions of its test split count.")
+    counted |= data.aside
     tested = np.flatnonzero(counted)
     if not len(tested):
         raise DataError("the log has no labelled session to evaluate on; give --labels.")
@@ -239,7 +263,8 @@ def _refuse_gaps(sequences: Ragged, config: Config) -> None:
 def _partial(folder: Path, data: Labelled, config: Config, resume: bool) -> Path:
     """The folder of the checkpoints; emptied unless it is this very run's and is to be resumed."""
     partial = folder / ".partial"
-    label = hashlib.sha256(data.label.tobytes() + data.allowed.tobytes()).hexdigest()
+    together = "\0".join(data.by_actor.client).encode("utf-8", "surrogatepass")
+    label = hashlib.sha256(data.label.tobytes() + data.allowed.tobytes() + together).hexdigest()
     run = json.dumps({"data": data.sha256, "labels": label, "config": config.to_json()})
     told = partial / "run.json"
     if not (resume and told.is_file() and told.read_text("utf-8") == run):
@@ -315,7 +340,8 @@ def _evaluate(
     score, last, first = summarise(logits, sequences.offsets, threshold, config.decision)
     metrics = evaluate(
         data.label[tested], score[tested], threshold=threshold, client=data.sessions.client[tested],
-        family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested], seed=config.seed,
+        family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested],
+        other=data.elsewhere[tested], seed=config.seed,
     )  # fmt: skip
     predictions = {
         "session": data.sessions.session,
@@ -359,7 +385,8 @@ def _rivals(
         found[name] = evaluate(
             data.label[tested], score[tested], client=data.sessions.client[tested], family=data.family[tested],
             threshold=pick_threshold(benign, max(budget, 3.0 / max(len(benign), 4))),
-            allowed=data.allowed[tested], intervals=False, seed=config.seed, probabilities=not rule,
+            allowed=data.allowed[tested], other=data.elsewhere[tested], intervals=False, seed=config.seed,
+            probabilities=not rule,
         )  # fmt: skip
         predictions[f"{RIVAL_PREFIX}{name}"] = score
     return found

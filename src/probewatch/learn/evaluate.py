@@ -53,6 +53,7 @@ def evaluate(
     first_alert: NDArray[Any] | None = None,
     loss: float | NDArray[Any] | None = None,
     allowed: NDArray[Any] | None = None,
+    other: NDArray[Any] | None = None,
     probabilities: bool = True,
     intervals: bool = True,
     seed: int = 0,
@@ -72,6 +73,7 @@ def evaluate(
         first_alert: (S,) number of the event, from 1, at which the threshold was first crossed, 0 = never.
         loss: the mean loss, or one (S,) a session, where it is known better than from the scores.
         allowed: (S,) bool; allow-listed sessions count in no figure but ``allowed``.
+        other: (S,) bool; attacks on something else than membership count in no figure but ``other_attacks``.
         probabilities: False if scores are not probabilities; loss, Brier score and calibration are then None.
         intervals: False saves the bootstrap.
         seed: of the bootstrap.
@@ -83,19 +85,22 @@ def evaluate(
         ``fpr_at_threshold``; ``roc_auc``, ``average_precision``, ``tpr_at_fpr_0.01``, ``tpr_at_fpr_0.001``;
         ``families`` name to {n, rate, malicious}; ``delay`` {median, p90} in events over all attacks, None
         for never (``delay`` itself is None without ``first_alert``); ``intervals`` name to [low, high] at
-        95 %, None where a figure has none; ``allowed`` {n, rate}. A rate is the share alerted.
+        95 %, None where a figure has none; ``allowed`` {n, rate}; ``other_attacks`` {n, rate,
+        families}. A rate is the share alerted.
 
     Raises:
         DataError: columns of different lengths, a label that is not 0 or 1, a score that is not finite or, if
             ``probabilities``, outside 0 to 1.
     """
-    columns = [label, client, family, first_alert, loss, allowed]
-    names = ["label", "client", "family", "first_alert", "loss", "allowed"]
+    columns = [label, client, family, first_alert, loss, allowed, other]
+    names = ["label", "client", "family", "first_alert", "loss", "allowed", "other"]
     _check_lengths(len(score), dict(zip(names, columns, strict=True)))
     rows = _rows(label, score, client, family, first_alert, loss)
     _check_scores(rows.score, probabilities)
-    listed = np.zeros(len(rows.label), bool) if allowed is None else np.asarray(allowed).astype(bool)
-    rows, allowed_score = rows.take(~listed), rows.score[listed]
+    beside = np.zeros(len(rows.label), bool) if other is None else np.asarray(other).astype(bool)
+    listed = np.zeros(len(rows.label), bool) if allowed is None else np.asarray(allowed).astype(bool) & ~beside
+    others, allowed_score = rows.take(beside), rows.score[listed]
+    rows = rows.take(~listed & ~beside)
     unlabelled = int(np.sum((rows.label != 0) & (rows.label != 1)))
     if unlabelled:
         raise DataError(f"{unlabelled} of {len(rows.label)} labels are not 0 or 1; leave those sessions out.")
@@ -108,6 +113,7 @@ def evaluate(
         "families": _families(rows, threshold),
         "delay": None if rows.first_alert is None else _delay(rows.first_alert[rows.label == 1]),
         "allowed": {"n": len(allowed_score), "rate": _share(allowed_score >= threshold)},
+        "other_attacks": {**_alerted(others, threshold), "families": _other_families(others, threshold)},
     }
     metrics["intervals"] = {}
     if intervals and metrics["n"]:
@@ -246,6 +252,17 @@ def _families(rows: _Rows, threshold: float) -> Metrics:
                 "malicious": bool(label == 1),
             }
     return families
+
+
+def _other_families(rows: _Rows, threshold: float) -> Metrics:
+    if rows.family is None:
+        return {}
+    names = sorted({str(name) for name in rows.family})
+    return {name or "unnamed": _alerted(rows.take(rows.family == name), threshold) for name in names}
+
+
+def _alerted(rows: _Rows, threshold: float) -> Metrics:
+    return {"n": len(rows.score), "rate": _share(rows.score >= threshold)}
 
 
 def _delay(first_alert: NDArray[np.int64]) -> Metrics:

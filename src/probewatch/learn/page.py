@@ -195,14 +195,24 @@ def _families(metrics: Mapping[str, Any]) -> str:
         if worst_first:
             groups.append(_family_table(heading, worst_first, "attack" if malicious else "benign"))
     listed = _family_table("Allow-listed clients", [("allow-listed", allowed)], "listed") if allowed["n"] else ""
-    if not groups and not listed:
+    others = _other_attacks(metrics)
+    if not groups and not listed and not others:
         return ""
     note = " Allow-listed clients are known to be benign and count in no other figure." if listed else ""
+    note += " Attacks on something else than membership count in no other figure." if others else ""
     return (
         "<section><h2>Who is caught, who is disturbed</h2>"
         f"<p>Share of sessions alerted at the threshold, the worst first.{note}</p>"
-        f'<div class="pair">{"".join(groups)}{listed}</div></section>'
+        f'<div class="pair">{"".join(groups)}{listed}{others}</div></section>'
     )
+
+
+def _other_attacks(metrics: Mapping[str, Any]) -> str:
+    others: Mapping[str, Any] = metrics.get("other_attacks") or {"n": 0}
+    if not others["n"]:
+        return ""
+    rows = sorted(others["families"].items()) or [("other attacks", others)]
+    return _family_table("Alerts on other attacks", rows, "listed")
 
 
 def _family_table(heading: str, rows: Sequence[tuple[str, Mapping[str, Any]]], kind: str) -> str:

@@ -291,14 +291,15 @@ def _labelled(log: Log, labels: Path | None, allow: Path | None, screen: Screen)
 
     sessions = log.all_sessions()
     label, family = sessions.label, np.full(len(sessions), "", object)
+    actor, other = None, None
     if labels is not None:
         matched = read_labels(labels).match(sessions.session, sessions.client)
-        label, family = matched.label, matched.family
+        label, family, actor, other = matched.label, matched.family, matched.actor, matched.other
         for sentence in matched.warnings:
             screen.note(sentence)
     clients = read_allow(allow) if allow else frozenset()
     allowed = np.array([client in clients for client in sessions.client], bool)
-    return Labelled(sessions, label, family, allowed, log.sha256)
+    return Labelled(sessions, label, family, allowed, log.sha256, actor, other)
 
 
 def _train(data: Labelled, config: Any, out: Path, device: str, resume: bool, screen: Screen) -> Bundle:
