@@ -29,7 +29,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors (and --json).")]
 LabelsFile = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="CSV", help="task_id or client, is_malicious; optionally attack, actor, family, target."),
+    typer.Option(
+        "--labels", metavar="CSV", help="task_id or client, is_malicious; optionally attack, actor, family, target."
+    ),
 ]
 AllowFile = Annotated[
     Path | None,
