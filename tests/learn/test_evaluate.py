@@ -27,9 +27,7 @@ def example(sessions=400, seed=0, clients=80):
 
 @st.composite
 def cases(draw):
-    rows = draw(
-        st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=60)
-    )
+    rows = draw(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=60))
     label, score, client = zip(*rows, strict=True)
     return np.array(label), np.array(score) / 12, np.array([f"c{code}" for code in client], object)
 
@@ -88,9 +86,7 @@ def test_a_given_loss_is_kept_and_given_losses_are_averaged():
 @pytest.mark.parametrize(("percent_alerted", "expected"), [(49, (None, None)), (50, (7, None)), (90, (7, 7))])
 def test_a_missed_attack_counts_as_never(percent_alerted, expected):
     first_alert = np.where(np.arange(100) < percent_alerted, 7, 0)
-    found = evaluate(
-        np.ones(100), np.full(100, 0.5), threshold=0.5, client=np.arange(100), first_alert=first_alert
-    )
+    found = evaluate(np.ones(100), np.full(100, 0.5), threshold=0.5, client=np.arange(100), first_alert=first_alert)
     assert (found["delay"]["median"], found["delay"]["p90"]) == expected
 
 
@@ -244,9 +240,7 @@ def test_one_client_of_a_class_says_nothing_of_how_much_that_class_varies():
 
 
 def test_the_same_seed_gives_the_same_intervals():
-    first, second, other = (
-        evaluate(**example(), threshold=0.5, seed=seed)["intervals"] for seed in (7, 7, 8)
-    )
+    first, second, other = (evaluate(**example(), threshold=0.5, seed=seed)["intervals"] for seed in (7, 7, 8))
     assert first == second != other
 
 

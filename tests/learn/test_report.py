@@ -19,9 +19,7 @@ from probewatch.learn.markup import number, percent, safe
 from probewatch.learn.report import write_report
 
 HOSTILE = "<script>alert(1)</script>"
-HISTORY = [
-    {"epoch": k + 1, "train_loss": 1 / (k + 1), "valid_loss": 0.5 + abs(k - 6) / 10} for k in range(12)
-]
+HISTORY = [{"epoch": k + 1, "train_loss": 1 / (k + 1), "valid_loss": 0.5 + abs(k - 6) / 10} for k in range(12)]
 EVERY_PLOT = [
     "Confusion matrix",
     "ROC curve",
@@ -45,9 +43,7 @@ def arguments(sessions=330, attack_share=0.25, lift=2.5, boosting=1.0, seed=0):
     allowed = np.arange(sessions) >= sessions - 6
     known = {"client": client, "allowed": allowed, "family": family}
     metrics = evaluate(label, score, threshold=0.5, first_alert=first_alert, **known)
-    rivals = {
-        "boosting": evaluate(label, rival, threshold=1.0, probabilities=False, intervals=False, **known)
-    }
+    rivals = {"boosting": evaluate(label, rival, threshold=1.0, probabilities=False, intervals=False, **known)}
     predictions = {
         "session": np.array([f"s{k}" for k in range(sessions)], object),
         "label": label,
@@ -192,9 +188,7 @@ def test_what_is_missing_leaves_no_hole(tmp_path):
     label, score = known["predictions"]["label"], known["predictions"]["score"]
     client = known["predictions"]["client"]
     metrics = evaluate(label, score, threshold=0.5, client=client, probabilities=False)
-    predictions = {
-        name: known["predictions"][name] for name in ("session", "client", "label", "score", "split")
-    }
+    predictions = {name: known["predictions"][name] for name in ("session", "client", "label", "score", "split")}
     write_report(tmp_path, metrics=metrics, predictions=predictions, history=[], title="Detector")
     text = page(tmp_path)
     assert list(images(text)) == ["Confusion matrix", "ROC curve", "Precision and recall", "Scores by class"]
@@ -229,9 +223,7 @@ def test_a_threshold_that_never_alerts_is_drawn(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_left_out(tmp_path):
     known = arguments()
-    write_report(
-        tmp_path, **{**known, "history": [*HISTORY, {"epoch": 13, "train_loss": np.nan, "valid_loss": None}]}
-    )
+    write_report(tmp_path, **{**known, "history": [*HISTORY, {"epoch": 13, "train_loss": np.nan, "valid_loss": None}]})
     assert "Loss by epoch" in images(page(tmp_path))
 
 
