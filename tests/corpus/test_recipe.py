@@ -41,7 +41,7 @@ def test_the_plan_has_the_sessions_and_shares_of_the_recipe() -> None:
     runs = plan_runs(recipe, 3)
     tasks = [task for run in runs for task in run.tasks]
     assert len(tasks) == len(set(tasks)) == 300
-    assert sum(len(run.tasks) for run in runs if run.attack == "membership") == 99
+    assert sum(len(run.tasks) for run in runs if run.attack == "membership") == 120
     assert {run.family for run in runs} == {*ATTACKS, *USES}
     assert {run.target for run in runs} == {0, 1, 2}
     assert plan_runs(recipe, 3) == runs and plan_runs(Recipe(sessions=300, seed=3), 3) != runs

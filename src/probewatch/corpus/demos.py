@@ -13,7 +13,7 @@ from probewatch.corpus.run import Subject
 from probewatch.corpus.target import Target, as_predict
 from probewatch.errors import ConfigError
 
-TRAINED = {"digits": 300, "cancer": 150, "wine": 60}
+TRAINED = {"digits": 150, "cancer": 100, "wine": 60}
 """Records that each model is trained on, few enough that it remembers some."""
 
 

@@ -7,26 +7,22 @@ import hashlib
 import io
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.corpus.clients import USES
 from probewatch.corpus.clock import PACES, session_times
 from probewatch.corpus.evasion import by_keys
 from probewatch.corpus.events import Session, write_events, write_records
-from probewatch.corpus.giveaways import give_aways
+from probewatch.corpus.manifest import Owned, findings, parameters, rescorers
 from probewatch.corpus.plan import Run, plan_runs
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject, run_wave
 from probewatch.corpus.shadows import ShadowCache
 from probewatch.corpus.target import Target
-from probewatch.corpus.truth import Outcome, attack_figures, who_asked
 from probewatch.errors import ConfigError
 
 START = np.datetime64("2026-03-02T00:00:00")  # a Monday
@@ -63,7 +59,7 @@ def make_corpus(
     if len(set(names)) < len(names):
         raise ConfigError(f"targets are named {names}, expected different names.")
     say = told or (lambda what, done, total: None)
-    key = _key(subjects, recipe)
+    key = parameters(subjects, recipe, f"{START}Z", WAVE)
     partial = _partial(folder, key)
     runs = plan_runs(recipe, len(subjects))
     try:
@@ -77,35 +73,16 @@ def make_corpus(
     ready = partial / "ready"
     shutil.rmtree(ready, ignore_errors=True)
     _write_all(ready, sessions, owners, subjects, parquet)
-    (ready / "allow.txt").write_text("".join(f"{name}\n" for name in _allowed(sessions)), "utf-8")
+    (ready / "allow.txt").write_text("".join(f"{name}\n" for name in rescorers(sessions)), "utf-8")
     manifest = {
         **key,
-        "sessions": _counts(sessions, runs),
-        "targets": _told_of_targets(sessions, owners, subjects),
-        "attacks": attack_figures(_outcomes(runs, asked, subjects)),
-        "give_aways": give_aways(sessions, {one.target.name: one.grid for one in subjects}, set(_allowed(sessions))),
+        **findings(runs, asked, sessions, owners, subjects),
         "files": {str(path.relative_to(ready)): _sha256(path) for path in _files(ready)},
     }
     (ready / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     _move_all(ready, folder)
     shutil.rmtree(partial, ignore_errors=True)
     return manifest
-
-
-def _key(subjects: Sequence[Subject], recipe: Recipe) -> dict[str, Any]:
-    """All that a corpus depends on."""
-    libraries = ("probewatch", "numpy", "scikit-learn")
-    return {
-        "format": 1,
-        "recipe": recipe.to_json(),
-        "start": f"{START}Z",
-        "runs_in_lock_step": WAVE,
-        "models": {
-            one.target.name: {**one.described, "classes": [str(value) for value in one.classes],
-                              "pools": one.pools.proof()} for one in subjects
-        },
-        "versions": {name: version(name) for name in libraries},
-    }  # fmt: skip
 
 
 def _partial(folder: Path, key: dict[str, Any]) -> Path:
@@ -184,9 +161,6 @@ def _address(client: str) -> str:
     return f"{('192.0.2', '198.51.100', '203.0.113')[code[0] % 3]}.{code[1]}"
 
 
-Owned = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
 def _ask_owners(subjects: Sequence[Subject], partial: Path) -> list[tuple[Owned, Owned]]:
     """For each target its owner's training and holdout records, with the target's answers."""
     told = []
@@ -235,56 +209,6 @@ def _write_all(
             [session.task, session.client, session.actor, bad, session.attack, session.family, session.target]
         )
     (ready / "labels.csv").write_text(text.getvalue(), "utf-8")
-
-
-def _allowed(sessions: Sequence[Session]) -> list[str]:
-    """The clients that rescore training customers."""
-    families = {name for name, use in USES.items() if use.records == "members"}
-    return sorted({one.client for one in sessions if one.family in families and one.attack == "none"})
-
-
-def _counts(sessions: Sequence[Session], runs: Sequence[Run]) -> dict[str, Any]:
-    attacks = [one for one in sessions if one.attack == "membership"]
-    return {
-        "all": len(sessions),
-        "queries": sum(len(one) for one in sessions),
-        "runs": len(runs),
-        "clients": len({one.client for one in sessions}),
-        "actors": len({one.actor for one in sessions}),
-        "by_attack": dict(sorted(Counter(one.attack for one in sessions).items())),
-        "by_family": dict(sorted(Counter(one.family for one in sessions).items())),
-        "by_evasion": dict(sorted(Counter(one.evasion for one in attacks).items())),
-    }
-
-
-def _told_of_targets(
-    sessions: Sequence[Session], owners: Sequence[tuple[Owned, Owned]], subjects: Sequence[Subject]
-) -> dict[str, Any]:
-    asked = who_asked(sessions, {one.target.name: one.pools for one in subjects})
-    told = {}
-    for one, (train, holdout) in zip(subjects, owners, strict=True):
-        right = [
-            round(float(np.mean(answers.argmax(axis=1) == pool.label)), 4)
-            for (_, answers), pool in ((train, one.pools.members), (holdout, one.pools.holdout))
-        ]
-        told[one.target.name] = {
-            "accuracy": {"train": right[0], "holdout": right[1]},
-            "queries": sum(len(session) for session in sessions if session.target == one.target.name),
-            "pool_share_by_role": asked[one.target.name],
-            **one.target.trouble(),
-        }
-    return told
-
-
-def _outcomes(runs: Sequence[Run], asked: Sequence[Asked], subjects: Sequence[Subject]) -> list[Outcome]:
-    return [
-        Outcome(
-            subjects[run.target].target.name, run.family, run.actor.evasion,
-            subjects[run.target].member[one.guess.record], one.guess.score,
-        )
-        for run, one in zip(runs, asked, strict=True)
-        if one.guess is not None and run.attack == "membership"
-    ]  # fmt: skip
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from probewatch.corpus.recipe import Recipe, Weights
 from probewatch.corpus.shadows import KINDS, Kind
 
 KEYS = (2, 4)  # fewest and most keys of an attacker who has several
-KEEP_ON = 0.62  # chance that a client comes again after a session, so that a third comes once
+KEEP_ON = 0.5  # chance that a client comes again after a session
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from probewatch.corpus.evasion import EVASIONS
 from probewatch.errors import ConfigError
 
 Weights = Mapping[str, float]
-HIDDEN = 0.5  # share of attackers who hide
+HIDDEN = 0.3  # share of attackers who hide
 
 
 def _even(names: Iterable[str]) -> Callable[[], Weights]:
@@ -50,8 +50,8 @@ class Recipe:
     sessions: int = 400
     seed: int = 0
     days: float = 7.0
-    membership: float = 0.33
-    other: float = 0.06
+    membership: float = 0.4
+    other: float = 0.04
     rescoring: float = 0.03
     shortest: int = 20
     median: int = 90
