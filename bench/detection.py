@@ -17,7 +17,8 @@ import numpy as np
 
 from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
-from probewatch.learn.detector import Labelled, train_detector
+from probewatch.learn.detector import train_detector
+from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS
 
 FIGURES = {

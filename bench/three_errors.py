@@ -33,7 +33,8 @@ from probewatch.data.logs import read_logs
 from probewatch.data.ragged import Ragged
 from probewatch.learn.batches import SequenceDataset
 from probewatch.learn.dataset import Scaler
-from probewatch.learn.detector import Labelled, train_detector
+from probewatch.learn.detector import train_detector
+from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import PRESETS
 from probewatch.learn.train import fit

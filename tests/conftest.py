@@ -98,7 +98,7 @@ def labelled(log_files: tuple[Path, Path]) -> Any:
     """The log's sessions with their labels."""
     from probewatch.data.labels import read_labels
     from probewatch.data.logs import read_logs
-    from probewatch.learn.detector import Labelled
+    from probewatch.learn.labelled import Labelled
 
     log, labels = log_files
     with read_logs([log]) as opened:

@@ -1,4 +1,4 @@
-"""From labelled sessions to a bundle, and from a bundle and labelled sessions to an honest report."""
+"""From labelled sessions to a bundle: split, scale, train, calibrate, test once, save."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,89 +21,22 @@ from sklearn.linear_model import LogisticRegression
 from probewatch.bundle import Bundle, session_key, write_bundle
 from probewatch.data.features import compute
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions
 from probewatch.data.scales import learn_scales
 from probewatch.errors import ConfigError, DataError
 from probewatch.learn.card import write_card
 from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of, split_sessions
-from probewatch.learn.evaluate import evaluate
 from probewatch.learn.graph import build_graph
+from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
-from probewatch.learn.report import RIVAL_PREFIX, write_report
-from probewatch.learn.rivals import score_rivals
+from probewatch.learn.report import write_report
 from probewatch.learn.threshold import pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
-from probewatch.network import Network, sigmoid, summarise
+from probewatch.learn.trial import measure, measure_rivals
+from probewatch.network import Network, sigmoid
 
 USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
-RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
 Told = Callable[[str, int, Epoch, int], None]  # what is trained, epoch done, its losses, epochs at most
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """S sessions with what is known of them.
-
-    Attributes:
-        sessions: the queries.
-        label: (S,) int8, 1 attack, 0 benign, -1 unknown.
-        family: (S,) str objects, "" where unknown; for reports alone.
-        allowed: (S,) bool, of a client on the allow-list.
-        sha256: of the log's files.
-        actor: (S,) str objects, who stands behind the client, "" where unknown.
-        other: (S,) bool, an attack on something else than membership: neither learned from nor counted.
-    """
-
-    sessions: Sessions
-    label: NDArray[np.int8]
-    family: NDArray[np.object_]
-    allowed: NDArray[np.bool_]
-    sha256: str
-    actor: NDArray[np.object_] | None = None
-    other: NDArray[np.bool_] | None = None
-
-    @property
-    def elsewhere(self) -> NDArray[np.bool_]:
-        """(S,) bool, attacks on something else than membership; none where that is not known."""
-        return np.zeros(len(self.sessions), bool) if self.other is None else self.other
-
-    @property
-    def by_actor(self) -> Sessions:
-        """The sessions with their actor, where one is known, in the client's place: what splits keep together."""
-        if self.actor is None:
-            return self.sessions
-        return replace(self.sessions, client=np.where(self.actor != "", self.actor, self.sessions.client))
-
-    @property
-    def aside(self) -> NDArray[np.bool_]:
-        """(S,) bool, sessions that have their own row in the figures: allow-listed clients and other attacks."""
-        return (self.allowed & (self.label >= 0)) | self.elsewhere
-
-    def take(self, which: NDArray[Any]) -> Labelled:
-        """The sessions at ``which``."""
-        return replace(
-            self,
-            sessions=self.sessions.take(which),
-            label=self.label[which],
-            family=self.family[which],
-            allowed=self.allowed[which],
-            actor=None if self.actor is None else self.actor[which],
-            other=None if self.other is None else self.other[which],
-        )
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What one set of networks says of S sessions, in log-odds before calibration."""
-
-    logits: NDArray[np.float32]
-    offsets: NDArray[np.int64]
-
-    def peak_or_last(self, decision: str) -> NDArray[np.float64]:
-        if decision == "last":
-            return self.logits[self.offsets[1:] - 1].astype(np.float64)
-        return np.maximum.reduceat(self.logits, self.offsets[:-1]).astype(np.float64)
 
 
 def train_detector(
@@ -164,10 +97,10 @@ def train_detector(
     graph = build_graph(models, scaler, config.features, calibration)
 
     tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.aside)]))
-    metrics, predictions = _evaluate(data, sequences, graph, threshold, config, tested)
+    metrics, predictions = measure(data, sequences, graph, threshold, config, tested)
     predictions["split"] = split.names(len(data.sessions))
     if rivals:
-        metrics["rivals"] = _rivals(data, sequences, split, seen, budget, predictions, tested, config)
+        metrics["rivals"] = measure_rivals(data, sequences, split, seen, budget, predictions, tested, config)
     metrics["max_fpr"] = budget
     history = _mean_history([one.history for one in fitted])
     manifest = {
@@ -200,34 +133,6 @@ def train_detector(
     )
     shutil.rmtree(partial, ignore_errors=True)
     return bundle, metrics
-
-
-def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str, Any]:
-    """Score labelled sessions with a bundle and write ``folder/report``; returns the metrics.
-
-    On the bundle's own training log only the test sessions count, known by the log's hash.
-
-    Raises:
-        DataError: no labelled session.
-    """
-    sequences = compute(data.sessions, bundle.features, bundle.scales)
-    config = Config().with_changes(bundle.manifest["config"])
-    notes, counted = [], data.label >= 0
-    if data.sha256 == bundle.manifest["data"]["sha256"]:
-        keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
-        counted &= np.array([key in bundle.held_out for key in keys])
-        notes.append("This is the log that the detector was trained on: only the sessions of its test split count.")
-    counted |= data.aside
-    tested = np.flatnonzero(counted)
-    if not len(tested):
-        raise DataError("the log has no labelled session to evaluate on; give --labels.")
-    metrics, predictions = _evaluate(data, sequences, bundle.graph, bundle.threshold, config, tested)
-    predictions["split"] = np.where(counted, "test", "left out").astype(object)
-    metrics |= {"notes": notes, "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
-    write_report(
-        folder / "report", metrics=metrics, predictions=predictions, history=None, title="Probewatch: evaluation"
-    )
-    return metrics
 
 
 def _device(device: str) -> torch.device:
@@ -315,7 +220,11 @@ def _out_of_fold(
     for one, (_, valid) in zip(fitted, folds, strict=True):
         network = Network(build_graph([one.model], scaler, config.features), list(config.features))
         part = sequences.take(valid)
-        held[valid] = _Scored(network.run(part)[0], part.offsets).peak_or_last(config.decision)
+        logits, _ = network.run(part)
+        if config.decision == "last":
+            held[valid] = logits[part.offsets[1:] - 1]
+        else:
+            held[valid] = np.maximum.reduceat(logits, part.offsets[:-1])
     return held
 
 
@@ -325,71 +234,6 @@ def _calibrate(held: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[floa
     fitted = LogisticRegression(C=1e6).fit(held[known, None], label[known])
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return (slope, intercept) if slope > 0 else (1.0, 0.0)
-
-
-def _evaluate(
-    data: Labelled,
-    sequences: Ragged,
-    graph: bytes,
-    threshold: float,
-    config: Config,
-    tested: NDArray[np.int64],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics over the ``tested`` sessions, and predictions on all of them."""
-    logits, _ = Network(graph, list(config.features)).run(sequences)
-    score, last, first = summarise(logits, sequences.offsets, threshold, config.decision)
-    metrics = evaluate(
-        data.label[tested], score[tested], threshold=threshold, client=data.sessions.client[tested],
-        family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested],
-        other=data.elsewhere[tested], seed=config.seed,
-    )  # fmt: skip
-    predictions = {
-        "session": data.sessions.session,
-        "client": data.sessions.client,
-        "label": data.label,
-        "score": score,
-        "split": np.full(len(score), "test", object),
-        "last_score": last,
-        "first_alert": first,
-        "model": data.sessions.model,
-        "family": data.family,
-        "allowed": data.allowed,
-    }
-    return metrics, predictions
-
-
-def _rivals(
-    data: Labelled,
-    sequences: Ragged,
-    split: Split,
-    seen: NDArray[np.int64],
-    budget: float,
-    predictions: dict[str, Any],
-    tested: NDArray[np.int64],
-    config: Config,
-) -> dict[str, Any]:
-    """The same figures for each rival, which learns from the same sessions as the detector.
-
-    Its threshold keeps the same budget on validation sessions, by a rival that learned without them; the
-    rules, which learn nothing, have training sessions to choose it on too.
-    """
-    final = score_rivals(data.sessions, sequences, data.label, seen, seed=config.seed)
-    held = (
-        score_rivals(data.sessions, sequences, data.label, split.train, seed=config.seed) if config.folds > 1 else final
-    )
-    found = {}
-    for name, score in final.items():
-        rule = name in RULES
-        chosen = np.concatenate([split.train, split.valid]) if rule else split.valid
-        benign = (score if rule else held[name])[chosen][data.label[chosen] == 0]
-        found[name] = evaluate(
-            data.label[tested], score[tested], client=data.sessions.client[tested], family=data.family[tested],
-            threshold=pick_threshold(benign, max(budget, 3.0 / max(len(benign), 4))),
-            allowed=data.allowed[tested], other=data.elsewhere[tested], intervals=False, seed=config.seed,
-            probabilities=not rule,
-        )  # fmt: skip
-        predictions[f"{RIVAL_PREFIX}{name}"] = score
-    return found
 
 
 def _mean_history(histories: list[list[Epoch]]) -> list[Epoch]:

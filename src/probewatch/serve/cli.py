@@ -19,7 +19,7 @@ from probewatch.serve.options import AllowFile, Gap, Json, LabelsFile, Logs, Map
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
     from probewatch.data.logs import Log
-    from probewatch.learn.detector import Labelled
+    from probewatch.learn.labelled import Labelled
     from probewatch.serve.show import Screen
 
 app = typer.Typer(
@@ -134,7 +134,7 @@ def evaluate(
     screen = Screen(as_json=as_json, quiet=quiet)
     detector = read_bundle(bundle)
     _needs_training_extra()
-    from probewatch.learn.detector import evaluate_detector
+    from probewatch.learn.trial import evaluate_detector
 
     with _read(logs, fields, gap, rejects, screen) as log:
         metrics = evaluate_detector(detector, _labelled(log, labels, allow, screen), out)
@@ -287,7 +287,7 @@ def _labelled(log: Log, labels: Path | None, allow: Path | None, screen: Screen)
     import numpy as np
 
     from probewatch.data.labels import read_allow, read_labels
-    from probewatch.learn.detector import Labelled
+    from probewatch.learn.labelled import Labelled
 
     sessions = log.all_sessions()
     label, family = sessions.label, np.full(len(sessions), "", object)

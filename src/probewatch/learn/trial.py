@@ -1,0 +1,117 @@
+"""What a detector and its rivals do on sessions that they did not learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.bundle import Bundle, session_key
+from probewatch.data.features import compute
+from probewatch.data.ragged import Ragged
+from probewatch.errors import DataError
+from probewatch.learn.dataset import Split
+from probewatch.learn.evaluate import evaluate
+from probewatch.learn.labelled import Labelled
+from probewatch.learn.presets import Config
+from probewatch.learn.report import RIVAL_PREFIX, write_report
+from probewatch.learn.rivals import score_learned, score_rivals
+from probewatch.learn.threshold import pick_threshold
+from probewatch.network import Network, summarise
+
+RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
+
+
+def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str, Any]:
+    """Score labelled sessions with a bundle and write ``folder/report``; returns the metrics.
+
+    On the bundle's own training log only the test sessions count, known by the log's hash.
+
+    Raises:
+        DataError: no labelled session.
+    """
+    sequences = compute(data.sessions, bundle.features, bundle.scales)
+    config = Config().with_changes(bundle.manifest["config"])
+    notes, counted = [], data.label >= 0
+    if data.sha256 == bundle.manifest["data"]["sha256"]:
+        keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
+        counted &= np.array([key in bundle.held_out for key in keys])
+        notes.append("This is the log that the detector was trained on: only the sessions of its test split count.")
+    counted |= data.aside
+    tested = np.flatnonzero(counted)
+    if not len(tested):
+        raise DataError("the log has no labelled session to evaluate on; give --labels.")
+    metrics, predictions = measure(data, sequences, bundle.graph, bundle.threshold, config, tested)
+    predictions["split"] = np.where(counted, "test", "left out").astype(object)
+    metrics |= {"notes": notes, "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
+    write_report(
+        folder / "report", metrics=metrics, predictions=predictions, history=None, title="Probewatch: evaluation"
+    )
+    return metrics
+
+
+def measure(
+    data: Labelled,
+    sequences: Ragged,
+    graph: bytes,
+    threshold: float,
+    config: Config,
+    tested: NDArray[np.int64],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics over the ``tested`` sessions, and predictions on all of them."""
+    logits, _ = Network(graph, list(config.features)).run(sequences)
+    score, last, first = summarise(logits, sequences.offsets, threshold, config.decision)
+    metrics = evaluate(
+        data.label[tested], score[tested], threshold=threshold, client=data.sessions.client[tested],
+        family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested],
+        other=data.elsewhere[tested], seed=config.seed,
+    )  # fmt: skip
+    predictions = {
+        "session": data.sessions.session,
+        "client": data.sessions.client,
+        "label": data.label,
+        "score": score,
+        "split": np.full(len(score), "test", object),
+        "last_score": last,
+        "first_alert": first,
+        "model": data.sessions.model,
+        "family": data.family,
+        "allowed": data.allowed,
+    }
+    return metrics, predictions
+
+
+def measure_rivals(
+    data: Labelled,
+    sequences: Ragged,
+    split: Split,
+    seen: NDArray[np.int64],
+    budget: float,
+    predictions: dict[str, Any],
+    tested: NDArray[np.int64],
+    config: Config,
+) -> dict[str, Any]:
+    """The same figures for each rival, which learns from the same sessions as the detector.
+
+    Its threshold keeps the same budget on validation sessions, by a rival that learned without them; the
+    rules, which learn nothing, have training sessions to choose it on too.
+    """
+    final = score_rivals(data.sessions, sequences, data.label, seen, seed=config.seed)
+    held = final
+    if config.folds > 1:
+        held = score_learned(data.sessions, sequences, data.label, split.train, seed=config.seed)
+    found = {}
+    for name, score in final.items():
+        rule = name in RULES
+        chosen = np.concatenate([split.train, split.valid]) if rule else split.valid
+        benign = (score if rule else held[name])[chosen][data.label[chosen] == 0]
+        found[name] = evaluate(
+            data.label[tested], score[tested], client=data.sessions.client[tested], family=data.family[tested],
+            threshold=pick_threshold(benign, max(budget, 3.0 / max(len(benign), 4))),
+            allowed=data.allowed[tested], other=data.elsewhere[tested], intervals=False, seed=config.seed,
+            probabilities=not rule,
+        )  # fmt: skip
+        predictions[f"{RIVAL_PREFIX}{name}"] = score
+    return found
