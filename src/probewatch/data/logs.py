@@ -89,6 +89,7 @@ class Log:
             "last": to_iso(last),
             "reasons": self.reasons,
             "given": list(self._spool.given),
+            "fields": sorted(self._spool.fields_with_values()),
         }
 
     def _count_sessions(self) -> int:

@@ -201,7 +201,7 @@ def inspect(
     }
     pairs = {
         "sessions": f"{summary['sessions']:,}", "clients": f"{summary['clients']:,}", "first": summary["first"],
-        "last": summary["last"], **models,
+        "last": summary["last"], **models, "features": _available(summary),
     }  # fmt: skip
     screen.table(pairs_table("Log", pairs))
     for sentence in examples:
@@ -356,6 +356,17 @@ def _score(
         screen.line(f"Verdicts: {out}")
     form = {"sessions": sessions, "alerts": alerts, "threshold": scorer.threshold, "out": str(out) if out else None}
     screen.json({**counts, **form, "highest": rows})
+
+
+def _available(summary: dict[str, Any]) -> str:
+    """How many features a log has what they are made of, and what the others lack."""
+    from probewatch.data.features import FEATURES
+
+    needs = {"confidence": "confidence", "scale": "confidence", "class": "predicted_class", "inputs": "inputs"}
+    lacking = {group for group, field in needs.items() if field not in summary["fields"]}
+    made = [name for name, feature in FEATURES.items() if feature.group not in lacking or name in summary["given"]]
+    without = sorted({needs[group] for group in lacking})
+    return f"{len(made)} of {len(FEATURES)}" + (f"; the log has no {', no '.join(without)}" if without else "")
 
 
 def _manifest_pairs(manifest: Any) -> dict[str, object]:
