@@ -61,23 +61,26 @@ def build_graph(
         sequence are its last, and K is 0.
     """
     build = _Builder()
-    bidirectional = models[0].bidirectional
+    hidden, layers = models[0].lstm.hidden_size, models[0].lstm.num_layers
+    carried = 0 if models[0].bidirectional else 2 * layers * len(models)  # final h and c of each layer
+    width = carried * hidden
     steps_first = _scaled_input(build, scaler)  # (T, B, F + G)
-    logits, states, start = [], [], 0
-    for model in models:
-        logit, final, start = _member(build, model, steps_first, start)
-        logits.append(logit)
-        states += final
-    mean = logits[0] if len(logits) == 1 else build.add("Mean", *logits)  # (T, B, 1)
+    states = _split_state(build, carried, hidden)
     slope, intercept = calibration
-    calibrated = build.add("Add", build.add("Mul", mean, build.constant(slope)), build.constant(intercept))
-    flat = build.add("Squeeze", calibrated, build.constant([2], np.int64))
+    logits, finals = [], []
+    for number, model in enumerate(models):
+        own = states[2 * layers * number : 2 * layers * (number + 1)]
+        states_of_steps, last = _member(build, model, steps_first, own)
+        # the members' mean and the calibration are folded into the linear layers
+        weight = model.linear.weight.detach().numpy().T.astype(np.float64) * slope / len(models)
+        logits.append(build.add("MatMul", states_of_steps, build.constant(weight)))  # (T, 1, B, 1), or (T, B, 1)
+        finals += last
+    total = logits[0] if len(logits) == 1 else build.add("Sum", *logits)
+    bias = np.mean([float(model.linear.bias.detach()[0]) for model in models]) * slope + intercept
+    shifted = build.add("Add", total, build.constant(bias))
+    flat = build.add("Squeeze", shifted, build.constant([2] if models[0].bidirectional else [1, 3], np.int64))
     build.add("Transpose", flat, perm=[1, 0], output="logits")
-    if bidirectional:
-        build.add("Identity", "state", output="new_state")
-    else:
-        build.add("Concat", *states, axis=1, output="new_state")
-    width = 0 if bidirectional else start
+    _join_state(build, finals, width)
     kind = TensorProto.FLOAT
     graph = helper.make_graph(
         build.nodes,
@@ -115,8 +118,29 @@ def _scaled_input(build: _Builder, scaler: Scaler) -> str:
     return build.add("Transpose", scaled, perm=[1, 0, 2])
 
 
-def _member(build: _Builder, model: LSTMClassifier, steps: str, start: int) -> tuple[str, list[str], int]:
-    """One network: its logits (T, B, 1), its final states (each (B, H)), and where the next state begins."""
+def _split_state(build: _Builder, carried: int, hidden: int) -> list[str]:
+    """The (B, K) state as the (1, B, H) states of each member and layer, h before c."""
+    if not carried:
+        return []
+    parts = build.add("Reshape", "state", build.constant([0, carried, hidden], np.int64))
+    first = build.add("Split", build.add("Transpose", parts, perm=[1, 0, 2]), axis=0, count=carried)
+    return [first, *(f"{first}_{index}" for index in range(1, carried))]
+
+
+def _join_state(build: _Builder, finals: list[str], width: int) -> None:
+    """The graph's ``new_state`` (B, K) of the final states, each (1, B, H)."""
+    if not finals:
+        build.add("Identity", "state", output="new_state")
+        return
+    parts = build.add("Transpose", build.add("Concat", *finals, axis=0), perm=[1, 0, 2])  # (B, K / H, H)
+    build.add("Reshape", parts, build.constant([0, width], np.int64), output="new_state")
+
+
+def _member(build: _Builder, model: LSTMClassifier, steps: str, states: list[str]) -> tuple[str, list[str]]:
+    """One network: its hidden states after every step, (T, 1, B, H), and its final states, each (1, B, H).
+
+    Of two directions the hidden state is the last, over and over: (T, B, 2 H); and no final states.
+    """
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     hidden, layers = model.lstm.hidden_size, model.lstm.num_layers
     directions = 2 if model.bidirectional else 1
@@ -124,49 +148,33 @@ def _member(build: _Builder, model: LSTMClassifier, steps: str, start: int) -> t
     name = ""
     for layer in range(layers):
         suffixes = [f"l{layer}", f"l{layer}_reverse"][:directions]
-        initial = ["", ""]
-        if directions == 1:
-            initial = [_slice(build, start + at * hidden, hidden) for at in range(2)]
-            start += 2 * hidden
+        biases = [[_gates(weights[f"lstm.bias_{kind}_{end}"], hidden) for kind in ("ih", "hh")] for end in suffixes]
         name = build.add(
             "LSTM",
             steps,
             build.constant([_gates(weights[f"lstm.weight_ih_{suffix}"], hidden) for suffix in suffixes]),
             build.constant([_gates(weights[f"lstm.weight_hh_{suffix}"], hidden) for suffix in suffixes]),
-            build.constant(
-                [
-                    np.concatenate([_gates(weights[f"lstm.bias_{kind}_{suffix}"], hidden) for kind in ("ih", "hh")])
-                    for suffix in suffixes
-                ]
-            ),
+            build.constant([np.concatenate(pair) for pair in biases]),
             "lengths",
-            *initial,
+            *(states[2 * layer : 2 * layer + 2] or ["", ""]),
             count=3,
             hidden_size=hidden,
             direction="bidirectional" if directions == 2 else "forward",
         )  # (T, directions, B, H), then final h and c, each (directions, B, H)
         if directions == 1:
-            finals += [build.add("Squeeze", f"{name}_{at}", build.constant([0], np.int64)) for at in (1, 2)]
-            steps = build.add("Squeeze", name, build.constant([1], np.int64))  # (T, B, H)
+            finals += [f"{name}_1", f"{name}_2"]
+            if layer + 1 < layers:
+                steps = build.add("Squeeze", name, build.constant([1], np.int64))  # (T, B, H)
         else:
             ordered = build.add("Transpose", name, perm=[0, 2, 1, 3])  # (T, B, 2, H)
             steps = build.add("Reshape", ordered, build.constant([0, 0, 2 * hidden], np.int64))
-    if directions == 2:
-        last = build.add("Transpose", f"{name}_1", perm=[1, 0, 2])  # (B, 2, H)
-        flat = build.add("Reshape", last, build.constant([0, 2 * hidden], np.int64))
-        axis = build.add("Shape", steps, start=0, end=1)  # (1,) T
-        wide = build.add("Unsqueeze", flat, build.constant([0], np.int64))  # (1, B, 2 H)
-        rest = build.constant([1, 1], np.int64)
-        steps = build.add("Expand", wide, build.add("Concat", axis, rest, axis=0))
-    product = build.add("MatMul", steps, build.constant(weights["linear.weight"].T))
-    return build.add("Add", product, build.constant(weights["linear.bias"][0])), finals, start  # a scalar adds faster
-
-
-def _slice(build: _Builder, start: int, width: int) -> str:
-    """(1, B, width) columns of the state."""
-    ends = [build.constant([place], np.int64) for place in (start, start + width)]
-    columns = build.add("Slice", "state", *ends, build.constant([1], np.int64))
-    return build.add("Unsqueeze", columns, build.constant([0], np.int64))
+    if directions == 1:
+        return name, finals
+    last = build.add("Transpose", f"{name}_1", perm=[1, 0, 2])  # (B, 2, H)
+    flat = build.add("Reshape", last, build.constant([0, 2 * hidden], np.int64))
+    axis = build.add("Shape", steps, start=0, end=1)  # (1,) T
+    wide = build.add("Unsqueeze", flat, build.constant([0], np.int64))  # (1, B, 2 H)
+    return build.add("Expand", wide, build.add("Concat", axis, build.constant([1, 1], np.int64), axis=0)), []
 
 
 def _gates(array: NDArray[np.float32], hidden: int) -> NDArray[np.float32]:
