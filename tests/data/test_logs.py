@@ -474,4 +474,5 @@ def test_the_summary_tells_what_a_log_holds(tmp_path: Path) -> None:
             "last": "2026-03-01T00:00:09+00:00",
             "reasons": {"not a JSON object": 1},
             "given": [],
+            "fields": ["client", "confidence", "inputs", "model", "predicted_class", "session", "time"],
         }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from probewatch.data.fields import DELIMITERS, FieldMap, split_path
 from probewatch.data.lines import Block
 from probewatch.data.rejects import KINDS, explain
-from probewatch.data.spool import EVENT, TEXTS, Spool, find_rejects, insert_statement, quote_name
+from probewatch.data.spool import EVENT, TEXTS, Spool, find_rejects, insert_statement, quote_name, quote_text
 from probewatch.errors import LogError
 
 ROWS_A_BATCH = 65_536
@@ -172,12 +174,16 @@ def read_parquet(file: pq.ParquetFile, path: Path, fields: FieldMap) -> Iterator
     names = file.schema_arrow.names
     tops = {one if one in names else split_path(one)[0] for one in fields.paths()}
     row = 1
+    wanted = ", ".join(quote_name(name) for name in sorted(tops & set(names)))
+    query = f"SELECT {wanted} FROM read_parquet({quote_text(glob.escape(str(path)))})"
     try:
-        for batch in file.iter_batches(ROWS_A_BATCH, columns=sorted(tops & set(names))):
-            table = pa.Table.from_batches([batch])
-            yield Rows(np.arange(row, row + len(table), dtype=np.int64), table, [])
-            row += len(table)
-    except (pa.ArrowException, OSError) as error:
+        # by DuckDB: before version 26 Arrow cannot read a null among lists of a fixed size
+        with duckdb.connect() as connection:
+            for batch in connection.sql(query).to_arrow_reader(ROWS_A_BATCH):
+                table = pa.Table.from_batches([batch])
+                yield Rows(np.arange(row, row + len(table), dtype=np.int64), table, [])
+                row += len(table)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise LogError(f"{path}: damaged from about row {row} on ({first_line(error)}); write it anew.") from error
 
 
