@@ -164,9 +164,9 @@ def new_state(sessions: int, anchor_width: int = 0) -> State:
 
 # Compiled code goes to the user's cache folder, since the package's own may be shared or read-only; where that
 # cannot be written either, Numba looks for another place.
-if not numba.config.CACHE_DIR:  # type: ignore[attr-defined]
-    _folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "probewatch"
-    numba.config.CACHE_DIR = str(_folder)  # type: ignore[attr-defined]
+_settings = vars(numba.config)
+if not _settings["CACHE_DIR"]:
+    _settings["CACHE_DIR"] = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "probewatch")
 
 # Sums may be reordered, which lets them run in vector registers; the order is then fixed in the compiled
 # code, the same for every call, so prefixes stay bit-equal. NaN keeps its meaning.

@@ -273,7 +273,8 @@ def make_block(
 
 def _scan(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
     """Where lines end, and whether all is ASCII: both in one pass over memory."""
-    ends, highest = [np.zeros(0, np.int64)], 0
+    ends: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    highest = 0
     for at in range(0, len(raw), SCAN_BYTES):
         piece = raw[at : at + SCAN_BYTES]
         ends.append(np.flatnonzero(piece == NEWLINE) + (at + 1))

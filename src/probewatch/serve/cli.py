@@ -290,7 +290,7 @@ def _labelled(log: Log, labels: Path | None, allow: Path | None, screen: Screen)
     from probewatch.learn.labelled import Labelled
 
     sessions = log.all_sessions()
-    label, family = sessions.label, np.full(len(sessions), "", object)
+    label, family = sessions.label, np.full(sessions.session.shape, "", object)
     actor, other = None, None
     if labels is not None:
         matched = read_labels(labels).match(sessions.session, sessions.client)
