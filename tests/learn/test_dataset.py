@@ -85,7 +85,7 @@ def test_what_is_not_eligible_goes_nowhere() -> None:
 
 @pytest.mark.parametrize("kind", ["client", "stratified", "time"])
 def test_one_class_is_a_sentence(kind: str) -> None:
-    with pytest.raises(DataError, match=r"has 0 attack sessions, expected at least 2; label more"):
+    with pytest.raises(DataError, match=r"has 0 attack sessions, expected at least 2; give --labels"):
         split_sessions(_sessions(list(range(9))), np.zeros(9, np.int8), _all(9), replace(CONFIG, split=kind))
 
 

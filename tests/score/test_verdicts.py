@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_a_run_that_fails_leaves_the_old_file_and_nothing_else(verdicts: Verdict
 def test_another_ending_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"its ending is '\.xlsx', expected one of \.jsonl, \.csv, \.parquet"):
         VerdictFile(tmp_path / "out.xlsx")
+
+
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ConfigError, match="no plain file"):
+        VerdictFile(tmp_path / "pipe.csv")
+    assert (tmp_path / "pipe.csv").is_fifo()
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(verdicts: Verdicts, tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    with VerdictFile(tmp_path / "link.csv") as file:
+        file.write(verdicts)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() != "old"
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

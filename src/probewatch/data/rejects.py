@@ -68,6 +68,9 @@ class RejectList:
     def __init__(self, path: Path | None) -> None:
         self.kept: list[Reject] = []
         self.kinds: Counter[str] = Counter()
+        path = path.resolve() if path else None  # a link stays, what it points to is replaced
+        if path and path.exists() and not path.is_file():
+            raise LogError(f"{path}: no plain file, and rejects replace the whole file; choose another --rejects.")
         self._path = path
         self._partial = Path(f"{path}.partial") if path else None
         self._file: IO[str] | None = None

@@ -65,7 +65,7 @@ def _check_classes(label: NDArray[np.int8], where: str) -> None:
         if count < FEWEST:
             raise DataError(
                 f"{where} has {count} {name} sessions, expected at least {FEWEST};"
-                " label more sessions, of more clients, or choose another --split."
+                " give --labels that name more of them, of more clients, or choose another --split."
             )
 
 

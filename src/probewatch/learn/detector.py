@@ -143,6 +143,8 @@ def _device(device: str) -> torch.device:
 
 def _budget(config: Config, benign: int) -> float:
     """The budget of false alarms; the usual one is widened to what the benign sample supports."""
+    if config.max_fpr and not config.threshold:
+        pick_threshold(np.zeros(benign), config.max_fpr)  # refuses what so few cannot support, before training
     if config.max_fpr or config.threshold:
         return config.max_fpr or USUAL_FPR
     return max(USUAL_FPR, 3.0 / max(benign, 4))

@@ -100,6 +100,9 @@ class VerdictFile:
         kinds: dict[str, Callable[[Path], Any]] = {".jsonl": _Lines, ".csv": _csv, ".parquet": _parquet}
         if path.suffix not in kinds:
             raise ConfigError(f"{path}: its ending is {path.suffix!r}, expected one of {', '.join(kinds)}.")
+        path = path.resolve()  # a link stays, what it points to is replaced
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: no plain file, and verdicts replace the whole file; choose another --out.")
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._guard = guard_cell if path.suffix == ".csv" else str

@@ -224,6 +224,7 @@ def demo(
     from probewatch.serve.show import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
+    _needs_training_extra()
     with as_file(files("probewatch") / "sample") as sample:
         screen.line(
             "1. Train on a week of queries to two models, labelled, and test on clients that training never saw"
@@ -315,6 +316,7 @@ def _train(data: Labelled, config: Any, out: Path, device: str, resume: bool, sc
                 screen.note(f"epoch {epoch['epoch']}, {losses}")
 
         bundle, metrics = train_detector(data, config, out, device=device, resume=resume, told=told)
+    screen.note(f"False-alarm budget: {metrics['max_fpr']:.1%} of benign sessions.")
     screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}")
     screen.table(figures_table(metrics))
     screen.line(f"Detector: {out}   Report: {out / 'report' / 'index.html'}")
@@ -333,6 +335,8 @@ def _score(
     from probewatch.score.verdicts import VerdictFile
     from probewatch.serve.show import ROWS, counts_line, verdict_table
 
+    if out and out.resolve() in {path.resolve() for path in log.paths}:
+        raise ConfigError(f"{out}: it is the log itself, expected another file; choose another --out.")
     scorer = Scorer(bundle, threshold=threshold, allow=read_allow(allow) if allow else frozenset())
     highest: list[tuple[bool, float, int, dict[str, Any]]] = []
     sessions = alerts = events = 0
