@@ -23,13 +23,14 @@ import numpy as np
 from generate import make_sessions
 from rows import compute_by_row
 
-from probewatch.data.features import DEFAULT, compute
+from probewatch.data.columns import DEFAULT
+from probewatch.data.features import compute
 from probewatch.data.records import Sessions
 from probewatch.data.scales import learn_scales
 
 FIRST_CALL = (
     "import sys, time; sys.path.insert(0, sys.argv[1]); from generate import make_sessions;"
-    "from probewatch.data.features import DEFAULT, compute;"
+    "from probewatch.data.columns import DEFAULT; from probewatch.data.features import compute;"
     "sessions = make_sessions(1, 10); start = time.perf_counter();"
     "compute(sessions, DEFAULT, {}); print(time.perf_counter() - start)"
 )

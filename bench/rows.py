@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.features import (
+from probewatch.data.columns import (
     FEATURES,
     FLOOR,
     HALF_LIVES,

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from probewatch.corpus.article import draw_tasks
-from probewatch.data.features import ARTICLE, compute
+from probewatch.data.columns import ARTICLE
+from probewatch.data.features import compute
 from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
 from probewatch.data.ragged import Ragged

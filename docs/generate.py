@@ -11,7 +11,7 @@ from pathlib import Path
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from probewatch.data.features import ARTICLE, DEFAULT, FEATURES
+from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES
 from probewatch.serve.cli import app
 
 HERE = Path(__file__).parent

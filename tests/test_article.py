@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from probewatch.bundle import Bundle, read_bundle
 from probewatch.corpus.article import draw_events, draw_tasks
-from probewatch.data.features import ARTICLE, compute
+from probewatch.data.columns import ARTICLE
+from probewatch.data.features import compute
 from probewatch.data.logs import read_logs
 from probewatch.data.ragged import Ragged
 from probewatch.errors import ConfigError, DataError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probewatch.data.features import FEATURES
+from probewatch.data.columns import FEATURES
 from probewatch.data.scales import Scale
 from probewatch.errors import BundleError
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probewatch.data.features import ARTICLE, DEFAULT, FEATURES, FLOOR, WINDOW, State, compute, new_state
+from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES, FLOOR, WINDOW
+from probewatch.data.features import compute
 from probewatch.data.records import Sessions, offsets_of
 from probewatch.data.scales import Scale, learn_scales
+from probewatch.data.state import State, new_state
 from probewatch.errors import ConfigError, DataError
 
 BENCH = Path(__file__).parents[2] / "bench"

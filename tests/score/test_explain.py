@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probewatch.data.features import DEFAULT
+from probewatch.data.columns import DEFAULT
 from probewatch.data.ragged import Ragged
 from probewatch.learn.dataset import Scaler
 from probewatch.learn.graph import build_graph

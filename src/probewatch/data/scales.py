@@ -91,17 +91,24 @@ def learn_scales(sessions: Sessions, *, seed: int = 0) -> dict[str, Scale]:
 
 
 def _learn(sessions: Sessions, random: np.random.Generator) -> Scale:
-    confidence = sessions.confidence[~np.isnan(sessions.confidence)]
-    quantiles = np.quantile(confidence, QUANTILES) if len(confidence) else np.zeros(0)
     widths = np.diff(sessions.input_offsets)
     if not np.any(widths):
-        return Scale(np.zeros(0), np.zeros(0), 1.0, quantiles)
+        return learn_scale(np.zeros((0, 0)), sessions.confidence, random)
     width = int(np.bincount(widths[widths > 0]).argmax())
     queries = np.flatnonzero(widths == width)
     if len(queries) > 8 * SAMPLE:
         queries = random.choice(queries, 8 * SAMPLE, replace=False)
     starts = sessions.input_offsets[:-1][queries]
     inputs = sessions.inputs[ranges(starts, np.full(len(starts), width))].reshape(-1, width)
+    return learn_scale(inputs, sessions.confidence, random)
+
+
+def learn_scale(inputs: NDArray[np.float64], confidence: NDArray[np.float64], random: np.random.Generator) -> Scale:
+    """The scale of (n, D) inputs, each distinct one once, and (m,) confidences, NaN where absent."""
+    known = confidence[~np.isnan(confidence)]
+    quantiles = np.quantile(known, QUANTILES) if len(known) else np.zeros(0)
+    if not inputs.size:
+        return Scale(np.zeros(0), np.zeros(0), 1.0, quantiles)
     inputs = np.unique(inputs.clip(-LARGEST, LARGEST), axis=0)
     if len(inputs) > SAMPLE:
         inputs = random.choice(inputs, SAMPLE, replace=False)

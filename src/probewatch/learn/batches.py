@@ -95,8 +95,17 @@ class SequenceDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def iterate(
-    sequences: Sequences, size: int, random: np.random.Generator | None = None
+    sequences: Sequences, size: int, random: np.random.Generator | None = None, views: int = 1
 ) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
-    """Batches as (indices (B,), events (B, T, F), lengths (B,)); see :func:`batch_indices`."""
-    for indices in batch_indices(sequences.lengths.numpy(), size, random):
+    """Batches as (indices (B,), events (B, T, F), lengths (B,)); see :func:`batch_indices`.
+
+    Of so many ``views`` laid end to end, each sequence comes in one that is drawn: the first half the time.
+    """
+    lengths = sequences.lengths.numpy()
+    count = len(lengths) // views
+    chance = np.full(views, 0.5 / max(views - 1, 1))
+    chance[0] = 1.0 - chance[1:].sum()
+    for indices in batch_indices(lengths[:count], size, random):
+        if views > 1 and random is not None:
+            indices = indices + count * random.choice(views, len(indices), p=chance)
         yield indices, *sequences.batch(indices)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from probewatch.data.features import FEATURES
+from probewatch.data.columns import FEATURES
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
 from probewatch.errors import DataError

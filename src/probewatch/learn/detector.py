@@ -19,7 +19,6 @@ from safetensors.torch import save
 from sklearn.linear_model import LogisticRegression
 
 from probewatch.bundle import Bundle, session_key, write_bundle
-from probewatch.data.features import compute
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import learn_scales
 from probewatch.errors import ConfigError, DataError
@@ -33,6 +32,7 @@ from probewatch.learn.report import write_report
 from probewatch.learn.threshold import pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trial import measure, measure_rivals
+from probewatch.learn.views import WHOLE, shifts_of, stack, view_sessions
 from probewatch.network import Network, sigmoid
 
 USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
@@ -79,25 +79,30 @@ def train_detector(
         budget = _budget(config, int(np.sum(data.label[split.valid] == 0)))
     seen = learned if config.folds > 1 else split.train
     scales = learn_scales(data.sessions.take(seen))
-    sequences = compute(data.sessions, config.features, scales)
     masked = config.folds > 1
+    views = view_sessions(data.sessions, config.features, scales, data.profiles, poorer=masked)
+    sequences = views[WHOLE]
     if not masked:
         _refuse_gaps(sequences, config)
     scaler = Scaler.fit(sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ())
     partial = _partial(folder, data, config, resume)
-    fitted = _fit_folds(scaler.transform(sequences), data.label, folds, config, where, partial, told)
+    fitted = _fit_folds(scaler.transform(stack(views)), data.label, folds, config, where, partial, told)
 
-    held = _out_of_fold(fitted, folds, scaler, sequences, config)
-    calibration = _calibrate(held, data.label) if config.folds > 1 else (1.0, 0.0)
-    threshold = config.threshold
+    held = {name: _out_of_fold(fitted, folds, scaler, view, config) for name, view in views.items()}
+    calibration = _calibrate(held[WHOLE], data.label) if masked else (1.0, 0.0)
+    threshold, shifts = config.threshold, dict[str, float]()
     if not threshold:
-        benign = held[(data.label == 0) & ~np.isnan(held)]
-        threshold = pick_threshold(sigmoid(calibration[0] * benign + calibration[1]), budget)
+        benign = {name: calibration[0] * one[data.label == 0] + calibration[1] for name, one in held.items()}
+        thresholds = {name: pick_threshold(one[~np.isnan(one)], budget) for name, one in benign.items()}
+        threshold, shifts = float(sigmoid(np.array(thresholds[WHOLE]))), shifts_of(thresholds, config.features)
     models = [one.model for one in fitted]
-    graph = build_graph(models, scaler, config.features, calibration)
+    graph = build_graph(models, scaler, config.features, calibration, shifts)
 
     tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.aside)]))
     metrics, predictions = measure(data, sequences, graph, threshold, config, tested)
+    metrics["views"] = {
+        name: measure(data, view, graph, threshold, config, split.test)[0] for name, view in views.items()
+    }
     predictions["split"] = split.names(len(data.sessions))
     if rivals:
         metrics["rivals"] = measure_rivals(data, sequences, split, seen, budget, predictions, tested, config)
@@ -194,7 +199,9 @@ def _fit_folds(
     told: Told | None,
 ) -> list[Fitted]:
     fitted = []
+    views = len(inputs) // len(label)
     for number, (train, valid) in enumerate(folds):
+        rows = [(part + len(label) * np.arange(views)[:, None]).ravel() for part in (train, valid)]
 
         def progress(epoch: Epoch, epochs: int, number: int = number) -> None:
             if told:
@@ -202,9 +209,9 @@ def _fit_folds(
 
         fitted.append(
             fit(
-                inputs.take(train), label[train], inputs.take(valid), label[valid],
+                inputs.take(rows[0]), np.tile(label[train], views), inputs.take(rows[1]), np.tile(label[valid], views),
                 replace(config, seed=(config.seed * len(folds) + number) % 2**32),
-                device=device, progress=progress, checkpoint=partial / f"network-{number}.safetensors",
+                device=device, views=views, progress=progress, checkpoint=partial / f"network-{number}.safetensors",
             )
         )  # fmt: skip
     return fitted

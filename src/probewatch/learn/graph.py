@@ -8,7 +8,7 @@ calibration. Weights come in torch's gate order (i, f, g, o) and leave in ONNX's
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ def build_graph(
     scaler: Scaler,
     features: Sequence[str],
     calibration: tuple[float, float] = (1.0, 0.0),
+    shifts: Mapping[str, float] | None = None,
 ) -> bytes:
     """The graph ``events (B, T, F), lengths (B,), state (B, K) -> logits (B, T), state (B, K)``.
 
@@ -55,6 +56,7 @@ def build_graph(
         scaler: of the features; NaN marks a missing one.
         features: F names, kept in the graph so that another order is refused.
         calibration: slope and intercept applied to the averaged logit.
+        shifts: by feature, what is added to the calibrated logit of a step that lacks it.
 
     Returns:
         the serialised graph. A bidirectional model has no score before the end, so all T logits of a
@@ -79,7 +81,15 @@ def build_graph(
     bias = np.mean([float(model.linear.bias.detach()[0]) for model in models]) * slope + intercept
     shifted = build.add("Add", total, build.constant(bias))
     flat = build.add("Squeeze", shifted, build.constant([2] if models[0].bidirectional else [1, 3], np.int64))
-    build.add("Transpose", flat, perm=[1, 0], output="logits")
+    if shifts and any(shifts.values()):
+        weight = [[shifts.get(name, 0.0)] for name in features]
+        marks = build.add("Cast", build.add("IsNaN", "events"), to=TensorProto.FLOAT)
+        lacking = build.add(
+            "Squeeze", build.add("MatMul", marks, build.constant(weight)), build.constant([2], np.int64)
+        )
+        build.add("Add", build.add("Transpose", flat, perm=[1, 0]), lacking, output="logits")
+    else:
+        build.add("Transpose", flat, perm=[1, 0], output="logits")
     _join_state(build, finals, width)
     kind = TensorProto.FLOAT
     graph = helper.make_graph(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.profile import Profiles
 from probewatch.data.records import Sessions
 
 
@@ -20,6 +21,7 @@ class Labelled:
         family: (S,) str objects, "" where unknown; for reports alone.
         allowed: (S,) bool, of a client on the allow-list.
         sha256: of the log's files.
+        profiles: of the models that the owner knows, by name.
         actor: (S,) str objects, who stands behind the client, "" where unknown.
         other: (S,) bool, an attack on something else than membership: neither learned from nor counted.
     """
@@ -29,6 +31,7 @@ class Labelled:
     family: NDArray[np.object_]
     allowed: NDArray[np.bool_]
     sha256: str
+    profiles: Profiles = field(default_factory=dict)
     actor: NDArray[np.object_] | None = None
     other: NDArray[np.bool_] | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from probewatch.data.features import ARTICLE, DEFAULT, FEATURES
+from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES
 from probewatch.errors import ConfigError
 
 SplitBy = Literal["stratified", "client", "time"]

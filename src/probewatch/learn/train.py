@@ -48,6 +48,7 @@ def fit(
     *,
     device: torch.device | str = "cpu",
     outputs: int = 1,
+    views: int = 1,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Fitted:
@@ -59,6 +60,7 @@ def fit(
         config: the network and the loop.
         device: where to train.
         outputs: logits per sequence.
+        views: of the same sequences, end to end in ``train``; each epoch draws one for each sequence.
         progress: called after every epoch.
         checkpoint: a file that is written after every epoch and continued from if it is there; the
             continued run ends in the same bytes as an unbroken one.
@@ -97,7 +99,7 @@ def fit(
             random = np.random.default_rng([config.seed, epoch])
             model.train()
             total = 0.0
-            for indices, events, lengths in iterate(parts[0], config.batch, random):
+            for indices, events, lengths in iterate(parts[0], config.batch, random, views):
                 events = _drop_features(events, config.feature_dropout)
                 optimiser.zero_grad()
                 loss = loss_of(model, events, lengths, labels[0][indices], weights, config.every_step)
@@ -107,7 +109,7 @@ def fit(
                 optimiser.step()
                 total += loss.item() * len(indices)
             valid_loss = _mean_loss(model, parts[1], labels[1], weights, config, epoch)
-            history.append({"epoch": epoch + 1, "train_loss": total / len(train), "valid_loss": valid_loss})
+            history.append({"epoch": epoch + 1, "train_loss": total * views / len(train), "valid_loss": valid_loss})
             if _best_of(history) == epoch:
                 best = _clone(model)
             if checkpoint is not None:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
-from probewatch.data.features import State, anchor_width, compute, new_state
+from probewatch.data.features import anchor_width, compute
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, ranges
+from probewatch.data.state import State, new_state
 from probewatch.errors import DataError
 from probewatch.network import Network, summarise
 from probewatch.score.explain import explain

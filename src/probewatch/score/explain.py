@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.features import FLOOR
+from probewatch.data.columns import FLOOR
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import offsets_of, ranges
 from probewatch.network import Network

@@ -364,7 +364,7 @@ def _score(
 
 def _available(summary: dict[str, Any]) -> str:
     """How many features a log has what they are made of, and what the others lack."""
-    from probewatch.data.features import FEATURES
+    from probewatch.data.columns import FEATURES
 
     needs = {"confidence": "confidence", "scale": "confidence", "class": "predicted_class", "inputs": "inputs"}
     lacking = {group for group, field in needs.items() if field not in summary["fields"]}

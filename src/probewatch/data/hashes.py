@@ -1,0 +1,108 @@
+"""Keyed hashes by which a query is known to be a training record, and counters of different hashes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from probewatch.data.compiled import compiled
+from probewatch.data.sketches import mix
+from probewatch.data.state import BITS
+
+SHIFTS = 2  # grids on which a record is looked up: a value rounded across a border of one is inside another
+
+
+@compiled
+def fold(inputs, centre, widths, shift, key):  # type: ignore[no-untyped-def]
+    """A keyed hash of the cell that the inputs lie in, on a grid that ``key`` shifts.
+
+    Values are meant to lie inside their cells: what a log rounds or prints in another form stays there.
+    """
+    whole = key[0] ^ np.uint64(shift + 1)
+    for d in range(len(inputs)):
+        word = mix(key[1] ^ np.uint64(SHIFTS * d + shift + 1) * np.uint64(0x9E3779B97F4A7C15))
+        offset = np.float64(word >> np.uint64(11)) * (1.0 / 9007199254740992.0)  # from 0 to 1
+        cell = math.floor((inputs[d] - centre[d]) / widths[d] + offset)
+        whole = mix(whole ^ np.uint64(np.int64(min(max(cell, -9e18), 9e18))))
+    return siphash(whole, key)
+
+
+@compiled
+def siphash(word, key):  # type: ignore[no-untyped-def]
+    """SipHash-2-4 of the eight bytes of ``word`` under 128 bits of ``key`` (Aumasson and Bernstein 2012)."""
+    a, b = key[0] ^ np.uint64(0x736F6D6570736575), key[1] ^ np.uint64(0x646F72616E646F6D)
+    c, d = key[0] ^ np.uint64(0x6C7967656E657261), key[1] ^ np.uint64(0x7465646279746573)
+    block = np.uint64(word)
+    for turn in range(3):
+        if turn == 2:
+            c ^= np.uint64(0xFF)
+        else:
+            d ^= block
+        for _ in range(4 if turn == 2 else 2):
+            a += b
+            c += d
+            b = ((b << np.uint64(13)) | (b >> np.uint64(51))) ^ a
+            d = ((d << np.uint64(16)) | (d >> np.uint64(48))) ^ c
+            a = (a << np.uint64(32)) | (a >> np.uint64(32))
+            c += b
+            a += d
+            b = ((b << np.uint64(17)) | (b >> np.uint64(47))) ^ c
+            d = ((d << np.uint64(21)) | (d >> np.uint64(43))) ^ a
+            c = (c << np.uint64(32)) | (c >> np.uint64(32))
+        if turn < 2:
+            a ^= block
+        block = np.uint64(8) << np.uint64(56)
+    return a ^ b ^ c ^ d
+
+
+@compiled
+def find_record(reference, model, inputs):  # type: ignore[no-untyped-def]
+    """The number of the training record that the inputs are, -1 for none."""
+    m = model.number
+    start, stop = reference.records[m], reference.records[m + 1]
+    if start == stop:
+        return -1
+    for shift in range(SHIFTS):
+        wanted = fold(inputs, model.centre, model.widths, shift, reference.keys[m])
+        hashes = reference.hashes[shift]
+        low, high = start, stop
+        while low < high:
+            middle = (low + high) // 2
+            if hashes[middle] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if low < stop and hashes[low] == wanted:
+            return reference.numbers[shift, low]
+    return -1
+
+
+@compiled
+def mark(bits, hash):  # type: ignore[no-untyped-def]
+    """Mark the hash in a linear counter; how many different ones it stands for, 0 if it may have come before.
+
+    The n-th that falls on a free bit stands for 1 / (share of free bits) (Ting 2014).
+    """
+    place = hash & np.uint64(BITS - 1)
+    word, bit = np.int64(place >> np.uint64(6)), np.uint64(1) << (place & np.uint64(63))
+    if bits[word] & bit:
+        return 0.0
+    free = 0
+    for w in range(len(bits)):
+        rest = ~bits[w]
+        while rest:
+            rest &= rest - np.uint64(1)
+            free += 1
+    bits[word] |= bit
+    return BITS / free
+
+
+@compiled
+def fold_all(inputs, centre, widths, key):  # type: ignore[no-untyped-def]
+    """The (SHIFTS, n) hashes of (n, D) inputs."""
+    hashes = np.empty((SHIFTS, len(inputs)), np.uint64)
+    for shift in range(SHIFTS):
+        for i in range(len(inputs)):
+            hashes[shift, i] = fold(inputs[i], centre, widths, shift, key)
+    return hashes

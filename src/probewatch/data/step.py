@@ -1,0 +1,261 @@
+"""The one implementation of the features: a compiled step ``(state, query) -> row``.
+
+A whole session is a loop over the step and a stream is the same step with carried state, so a prefix
+of a session has the same rows, bit for bit, as the session itself. Every feature is causal: it knows
+the query it stands at and those before it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from probewatch.data.columns import FEATURES, FLOOR, HALF_LIVES, NEAR, ODDS_FLOOR, SIGNALS, SPREADS, WINDOW
+from probewatch.data.compiled import compiled
+from probewatch.data.hashes import find_record, mark
+from probewatch.data.scales import SKETCH
+from probewatch.data.sketches import between, copy, digest, grains_of, mix, project, rank
+from probewatch.data.state import NUMBERS, Model, Room
+
+LARGEST = 3e38  # a feature is kept as float32
+
+# positions in a row, in the order of FEATURES
+(_CONFIDENCE, _DELTA, _ANCHOR, _LOG_ODDS, _RANK, _LOG_GAP, _NEAREST, _PREVIOUS, _BEST_DISTANCE, _CHANGED, _REPEAT,
+ _CLASS_CHANGE, _CHANGE, _NEAREST_CHANGE, _NEAREST_CLASS, _NEIGHBOURS, _CENTRE, _CONSTANTS, _EVENTS, _ELAPSED,
+ _HIGHEST, _LOWEST, _LEAST, _FARTHEST, _RATIO, _NEAREST_RANK, _CENTRE_RANK, _ON_RECORD, _NEAR_RECORD, _TOUCHED,
+ _SHARE, _EXCESS, _MEANS) = range(33)  # fmt: skip
+_DEVIATIONS = _MEANS + len(SIGNALS) * len(HALF_LIVES)
+_ROW = len(FEATURES)
+_SIGNALS = len(SIGNALS)
+# positions among the signals
+(_S_ODDS, _S_RANK, _S_GAP, _S_NEAREST, _S_PREVIOUS, _S_CHANGED, _S_REPEAT, _S_CLASS, _S_JUMP, _S_CENTRE, _S_RATIO,
+ _S_NEARNESS, _S_TOUCH) = range(len(SIGNALS))  # fmt: skip
+# positions in State.numbers
+(_COUNT, _TIME, _FIRST, _LAST_ODDS, _LAST_CLASS, _HIGH_ODDS, _LOW_ODDS, _LEAST_NEAREST, _BEST_CONFIDENCE, _COMPARED,
+ _SQUARES, _WIDTH, _MOST_CENTRE, _DIFFERENT, _RECORDS) = range(NUMBERS)  # fmt: skip
+# positions in State.moments
+_MEAN = len(SIGNALS) * len(HALF_LIVES)
+_SQUARE = 2 * _MEAN
+_DECAY = tuple(0.5 ** (1.0 / life) for life in HALF_LIVES)
+_SPREAD_OF = tuple(list(SIGNALS).index(name) for name in SPREADS)
+
+
+@compiled
+def _compare(state, k, grains, here, unit, held, seen):  # type: ignore[no-untyped-def]
+    """The nearest of the ``held`` last queries: squared distance, place; neighbours; repeat."""
+    nearest, at, near, repeat = np.float32(np.inf), 0, 0, 0.0
+    limit = NEAR * NEAR * unit * unit
+    for back in range(1, held + 1):  # the latest first: of equally near ones it is the one compared with
+        w = (seen - back) % WINDOW
+        distance = between(grains, state.sketches[k, w])
+        if state.hashes[k, w] == here:
+            repeat = 1.0
+        if distance < nearest:
+            nearest, at = distance, w
+        if distance < limit:
+            near += 1
+    return nearest, at, near, repeat
+
+
+@compiled
+def _touch(state, k, here, record, beside, rate, row, signals):  # type: ignore[no-untyped-def]
+    """How many training records the session has touched, against what strangers would."""
+    if math.isnan(rate):
+        return
+    numbers = state.numbers[k]
+    numbers[_DIFFERENT] += mark(state.different[k], here)
+    if record >= 0:
+        numbers[_RECORDS] += mark(state.touched[k], mix(np.uint64(record + 1)))
+    row[_ON_RECORD] = signals[_S_TOUCH] = 1.0 if record >= 0 else 0.0
+    row[_NEAR_RECORD] = 1.0 if record >= 0 or beside else 0.0
+    row[_TOUCHED] = math.log1p(numbers[_RECORDS])
+    row[_SHARE] = min(numbers[_RECORDS] / numbers[_DIFFERENT], 1.0)
+    chance = rate * numbers[_DIFFERENT]
+    row[_EXCESS] = math.asinh((numbers[_RECORDS] - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
+
+
+@compiled
+def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # type: ignore[no-untyped-def]
+    """What the input vector shows against the earlier ones of its session."""
+    numbers = state.numbers[k]
+    row, signals, sketch, grains = room
+    unit = model.unit
+    seen = int(numbers[_COMPARED])
+    length, constants = project(inputs, model.centre, model.spread, sketch)
+    squares = 0.0
+    for p in range(SKETCH):  # Welford 1962
+        delta = sketch[p] - state.centre[k, p]
+        state.centre[k, p] += delta / (seen + 1.0)
+        squares += delta * (sketch[p] - state.centre[k, p])
+    numbers[_SQUARES] += squares
+    if len(model.centre) > 0:
+        row[_CENTRE] = math.sqrt(length / len(inputs))
+        row[_CONSTANTS] = constants / len(inputs)
+    else:  # no scale of this model: the session's own running spread is the unit
+        unit = math.sqrt(2.0 * numbers[_SQUARES] / (seen + 1.0))
+        unit = unit if unit > 0.0 else 1.0
+        row[_CENTRE] = math.sqrt(max(squares, 0.0)) / unit
+    signals[_S_CENTRE] = row[_CENTRE]
+    row[_FARTHEST] = numbers[_MOST_CENTRE] = max(numbers[_MOST_CENTRE], row[_CENTRE])
+    here, changed = digest(inputs, state.prints[k])
+    grains_of(sketch, grains)
+    record = find_record(reference, model, inputs) if len(model.widths) > 0 else -1
+    held = min(seen, WINDOW)
+    beside = False
+    if held > 0:
+        nearest, at, near, repeat = _compare(state, k, grains, here, unit, held, seen)
+        row[_NEAREST] = signals[_S_NEAREST] = math.log(FLOOR + math.sqrt(nearest) / unit)
+        beside = math.sqrt(nearest) < NEAR * unit and state.records[k, at]
+        if len(model.widths) > 0:
+            row[_NEAREST_RANK] = signals[_S_NEARNESS] = rank(reference.nearest[model.number], row[_NEAREST])
+        previous = between(grains, state.sketches[k, (seen - 1) % WINDOW])
+        row[_PREVIOUS] = signals[_S_PREVIOUS] = math.log(FLOOR + math.sqrt(previous) / unit)
+        row[_CHANGED] = signals[_S_CHANGED] = changed
+        row[_REPEAT] = signals[_S_REPEAT] = repeat
+        row[_NEIGHBOURS] = math.log1p(near)
+        row[_NEAREST_CHANGE] = odds - state.odds[k, at]
+        signals[_S_JUMP] = abs(row[_NEAREST_CHANGE])
+        if klass >= 0 and state.classes[k, at] >= 0:
+            row[_NEAREST_CLASS] = 1.0 if klass & 0x7FFFFFFF != state.classes[k, at] else 0.0
+        numbers[_LEAST_NEAREST] = min(numbers[_LEAST_NEAREST], row[_NEAREST])
+        row[_LEAST] = numbers[_LEAST_NEAREST]
+    if confidence > numbers[_BEST_CONFIDENCE]:
+        numbers[_BEST_CONFIDENCE] = confidence
+        copy(grains, state.best[k])
+        for d in range(min(len(inputs), state.anchor.shape[1])):
+            state.anchor[k, d] = inputs[d]
+    if not math.isnan(confidence):
+        row[_BEST_DISTANCE] = math.log(FLOOR + math.sqrt(between(grains, state.best[k])) / unit)
+        if state.anchor.shape[1] >= len(inputs):
+            total = 0.0
+            for d in range(len(inputs)):
+                total += (inputs[d] - state.anchor[k, d]) ** 2
+            row[_ANCHOR] = min(math.sqrt(total), LARGEST)
+    if len(model.widths) > 0:
+        row[_CENTRE_RANK] = rank(reference.centre[model.number], row[_CENTRE])
+        _touch(state, k, here, record, beside, reference.rate[model.number], row, signals)
+    w = seen % WINDOW
+    copy(grains, state.sketches[k, w])
+    state.records[k, w] = record >= 0
+    state.hashes[k, w] = here
+    state.odds[k, w] = odds
+    state.classes[k, w] = klass & 0x7FFFFFFF if klass >= 0 else -1
+    numbers[_COMPARED] = seen + 1.0
+
+
+@compiled
+def _follow(moments, signals, row):  # type: ignore[no-untyped-def]
+    """Running means and spreads of the signals (West 1979); a missing one leaves them as they are."""
+    place = 0
+    for signal in range(len(signals)):
+        value = signals[signal]
+        spread = place < len(_SPREAD_OF) and _SPREAD_OF[place] == signal
+        for life in range(len(_DECAY)):
+            at = signal * len(_DECAY) + life
+            square = place * len(_DECAY) + life
+            if not math.isnan(value):
+                moments[at] += (1.0 - _DECAY[life]) * (1.0 - moments[at])
+                share = (1.0 - _DECAY[life]) / moments[at]
+                off = value - moments[_MEAN + at]
+                moments[_MEAN + at] += share * off
+                if spread:
+                    moments[_SQUARE + square] = (1.0 - share) * (moments[_SQUARE + square] + share * off * off)
+            if moments[at] > 0.0:
+                row[_MEANS + at] = moments[_MEAN + at]
+                if spread:
+                    row[_DEVIATIONS + square] = math.sqrt(moments[_SQUARE + square])
+        if spread:
+            place += 1
+
+
+@compiled
+def step(state, k, time, confidence, klass, inputs, model, reference, room):  # type: ignore[no-untyped-def]
+    """Take one query of session ``k`` into its state; writes its features to ``room.row``, NaN where it tells none."""
+    row, signals = room.row, room.signals
+    numbers = state.numbers[k]
+    row[:] = np.nan
+    signals[:] = np.nan
+    count = numbers[_COUNT]
+    if count == 0.0:
+        numbers[:] = 0.0
+        state.moments[k] = 0.0
+        state.different[k] = 0
+        state.touched[k] = 0
+        numbers[_TIME] = numbers[_FIRST] = time
+        numbers[_HIGH_ODDS], numbers[_LOW_ODDS] = -np.inf, np.inf
+        numbers[_LAST_ODDS], numbers[_LAST_CLASS] = np.nan, -1.0
+    row[_DELTA] = time - numbers[_TIME]
+    row[_LOG_GAP] = math.log(FLOOR + row[_DELTA])
+    if count > 0.0:
+        signals[_S_GAP] = row[_LOG_GAP]
+    row[_EVENTS] = math.log1p(count)
+    row[_ELAPSED] = math.log1p(time - numbers[_FIRST])
+
+    odds = np.nan
+    if not math.isnan(confidence):
+        odds = math.log((confidence + ODDS_FLOOR) / (1.0 - confidence + ODDS_FLOOR))
+        row[_CONFIDENCE] = confidence
+        row[_LOG_ODDS] = signals[_S_ODDS] = odds
+        row[_CHANGE] = odds - numbers[_LAST_ODDS]
+        if len(model.confidences) > 0:
+            row[_RANK] = signals[_S_RANK] = rank(model.confidences, confidence)
+        if not math.isnan(reference.edges[model.number, 0]):
+            place = 0
+            for edge in reference.edges[model.number]:
+                place += 1 if edge <= odds else 0
+            row[_RATIO] = signals[_S_RATIO] = reference.ratios[model.number, place]
+        row[_HIGHEST] = numbers[_HIGH_ODDS] = max(numbers[_HIGH_ODDS], odds)
+        row[_LOWEST] = numbers[_LOW_ODDS] = min(numbers[_LOW_ODDS], odds)
+        numbers[_LAST_ODDS] = odds
+    if klass >= 0:
+        if numbers[_LAST_CLASS] >= 0.0:
+            row[_CLASS_CHANGE] = signals[_S_CLASS] = 1.0 if klass != numbers[_LAST_CLASS] else 0.0
+        numbers[_LAST_CLASS] = klass
+
+    if len(inputs) > 0:
+        if len(inputs) != numbers[_WIDTH]:  # the first vector, or one that those before cannot be compared with
+            numbers[_WIDTH] = len(inputs)
+            numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
+            numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE] = np.inf, -1.0
+            state.centre[k] = 0.0
+        _ask(state, k, confidence, odds, klass, inputs, model, reference, room)
+    _follow(state.moments[k], signals, row)
+    numbers[_TIME] = time
+    numbers[_COUNT] = count + 1.0
+
+
+@compiled
+def run(
+    state,
+    slots,
+    begins,
+    offsets,
+    models,
+    time,
+    confidence,
+    klass,
+    inputs,
+    input_offsets,
+    table,
+    reference,
+    columns,
+    out,
+):  # type: ignore[no-untyped-def]
+    """Step through all queries of all sessions; session ``s`` keeps its state in slot ``slots[s]``."""
+    room = Room(np.empty(_ROW), np.empty(_SIGNALS), np.empty(SKETCH), np.empty(SKETCH, np.int16))
+    for s in range(len(offsets) - 1):
+        if begins[s]:
+            state.numbers[slots[s]] = 0.0
+        m = models[s]
+        known = slice(table.inputs[m], table.inputs[m + 1])
+        confidences = table.confidences[table.quantiles[m] : table.quantiles[m + 1]]
+        widths = reference.widths[known] if not math.isnan(reference.nearest[m, 0]) else reference.widths[:0]
+        model = Model(m, table.centre[known], table.spread[known], table.unit[m], confidences, widths)
+        other = Model(m, model.centre[:0], model.spread[:0], model.unit, confidences, widths[:0])
+        for i in range(offsets[s], offsets[s + 1]):
+            vector = inputs[input_offsets[i] : input_offsets[i + 1]]
+            fits = len(vector) == len(model.centre)
+            step(state, slots[s], time[i], confidence[i], klass[i], vector, model if fits else other, reference, room)
+            for j in range(len(columns)):
+                out[i, j] = room.row[columns[j]]

@@ -1,0 +1,99 @@
+"""Views: the same sessions as a poorer log, or a defender who knows less, would show them.
+
+One detector serves them all: training sees each session now in one view and now in another, and the threshold is
+measured in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from probewatch.data.features import compute
+from probewatch.data.profile import Profiles
+from probewatch.data.ragged import Ragged
+from probewatch.data.records import Sessions
+from probewatch.data.scales import Scales
+
+
+class View(NamedTuple):
+    """What is taken away, and the first feature that is missing then."""
+
+    text: str
+    lacks: tuple[str, ...]
+    sign: str
+
+
+VIEWS = {
+    "no_profile": View("no profile of the model", ("profile",), "member_ratio"),
+    "unknown_model": View("a model that training never saw, without profile", ("profile", "scale"), "confidence_rank"),
+    "no_inputs": View("a log without input vectors", ("inputs",), "centre_distance"),
+    "no_confidence": View("a log without confidences", ("confidence",), "log_odds"),
+}
+WHOLE = "whole"  # all that the log and the profiles tell
+
+
+def view_sessions(
+    sessions: Sessions, names: Sequence[str], scales: Scales, profiles: Profiles, *, poorer: bool
+) -> dict[str, Ragged]:
+    """The features of ``sessions`` in each view that differs from the whole, the whole first.
+
+    Args:
+        poorer: look at the poorer views too.
+    """
+    views = {WHOLE: compute(sessions, names, scales, profiles=profiles)}
+    for name, (_, lacks, _) in VIEWS.items() if poorer else ():
+        if ("profile" in lacks and "scale" not in lacks and not profiles) or sessions.given:
+            continue
+        if "inputs" in lacks and not len(sessions.inputs):
+            continue
+        if "confidence" in lacks and np.isnan(sessions.confidence).all():
+            continue
+        known = {} if "scale" in lacks else scales
+        views[name] = compute(without(sessions, lacks), names, known, profiles={} if "profile" in lacks else profiles)
+    return views
+
+
+def without(sessions: Sessions, lacks: Sequence[str]) -> Sessions:
+    """``sessions`` as a log that lacks ``inputs`` or ``confidence`` would show them."""
+    if "inputs" in lacks:
+        nothing = np.zeros(0), np.zeros_like(sessions.input_offsets)
+        sessions = replace(sessions, inputs=nothing[0], input_offsets=nothing[1])
+    if "confidence" in lacks:
+        sessions = replace(sessions, confidence=np.full_like(sessions.confidence, np.nan))
+    return sessions
+
+
+def stack(views: Mapping[str, Ragged]) -> Ragged:
+    """All views end to end: sequence ``s`` of view ``v`` is number ``S * v + s``."""
+    parts = list(views.values())
+    steps = len(parts[0].values)
+    offsets = [parts[0].offsets, *(parts[0].offsets[1:] + steps * number for number in range(1, len(parts)))]
+    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate(offsets))
+
+
+def shifts_of(thresholds: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """What to add to the logit where a feature is missing, so that one threshold serves every view.
+
+    Args:
+        thresholds: by view, in log-odds; what is asked for holds for :data:`WHOLE`.
+        names: the features that there are; a view whose sign is not among them gets no shift.
+    """
+    shifts: dict[str, float] = {}
+    for name, view in VIEWS.items():
+        if name not in thresholds or view.sign not in names:
+            continue
+        wanted = thresholds[WHOLE] - thresholds[name]
+        shifts[view.sign] = wanted - sum(shifts.get(sign, 0.0) for sign in _also_missing(name))
+    return shifts
+
+
+def _also_missing(name: str) -> tuple[str, ...]:
+    """The signs of other views that are missing in this one too."""
+    return {
+        "unknown_model": ("member_ratio",),
+        "no_confidence": ("member_ratio", "confidence_rank"),
+    }.get(name, ())
