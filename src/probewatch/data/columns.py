@@ -12,6 +12,9 @@ PRINTS = 64  # inputs whose change from one query to the next is watched
 HALF_LIVES = (4, 32, 256)  # in queries
 NEAR = 0.25  # a neighbour is nearer than this share of the usual distance between two queries
 FLOOR = 1e-3  # added to a distance or gap before its logarithm
+AFIELD = 0.05  # a query is on new ground if no more of the strangers' records lie nearer to one of 32 others
+CANDIDATES = 0.4  # share of training records among an attacker's candidates, for the evidence
+CUSTOMERS = 0.1  # the same among a customer's records, on top of chance coincidence
 ODDS_FLOOR = 1e-5  # added to a probability before its log-odds: logs round to 4 to 6 digits
 
 
@@ -86,6 +89,14 @@ FEATURES: dict[str, Feature] = {
     "near_record": Feature("members", "the query is, or lies near a recent one that is, a training record"),
     "records_touched": Feature("members", "different training records among the queries so far"),
     "records_share": Feature("members", "share of different queries so far that are training records"),
+    "anchors": Feature("profile", "queries on new ground, as far from recent ones as strangers' records are"),
+    "answer_evidence": Feature(
+        "profile", "evidence of answers on new ground for a mixture with training records, summed while above zero"
+    ),
+    "anchor_share": Feature("members", "share of the queries on new ground that are training records"),
+    "record_evidence": Feature(
+        "members", "evidence of queries on new ground for a choice of training records, summed while above zero"
+    ),
     "records_excess": Feature(
         "members", "training records touched beyond those that strangers' records would be by chance, in deviations"
     ),

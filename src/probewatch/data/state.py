@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probewatch.data.columns import HALF_LIVES, PRINTS, SIGNALS, SPREADS, WINDOW
 from probewatch.data.scales import SKETCH
 
-NUMBERS = 15  # counters and extremes, see their places in step.py
+NUMBERS = 19  # counters and extremes, see their places in step.py
 MOMENTS = (2 * len(SIGNALS) + len(SPREADS)) * len(HALF_LIVES)
 BITS = 512  # of a linear counter: enough for some 2,000 different queries
 

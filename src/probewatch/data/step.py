@@ -11,7 +11,19 @@ import math
 
 import numpy as np
 
-from probewatch.data.columns import FEATURES, FLOOR, HALF_LIVES, NEAR, ODDS_FLOOR, SIGNALS, SPREADS, WINDOW
+from probewatch.data.columns import (
+    AFIELD,
+    CANDIDATES,
+    CUSTOMERS,
+    FEATURES,
+    FLOOR,
+    HALF_LIVES,
+    NEAR,
+    ODDS_FLOOR,
+    SIGNALS,
+    SPREADS,
+    WINDOW,
+)
 from probewatch.data.compiled import compiled
 from probewatch.data.hashes import find_record, mark
 from probewatch.data.scales import SKETCH
@@ -24,7 +36,7 @@ LARGEST = 3e38  # a feature is kept as float32
 (_CONFIDENCE, _DELTA, _ANCHOR, _LOG_ODDS, _RANK, _LOG_GAP, _NEAREST, _PREVIOUS, _BEST_DISTANCE, _CHANGED, _REPEAT,
  _CLASS_CHANGE, _CHANGE, _NEAREST_CHANGE, _NEAREST_CLASS, _NEIGHBOURS, _CENTRE, _CONSTANTS, _EVENTS, _ELAPSED,
  _HIGHEST, _LOWEST, _LEAST, _FARTHEST, _RATIO, _NEAREST_RANK, _CENTRE_RANK, _ON_RECORD, _NEAR_RECORD, _TOUCHED,
- _SHARE, _EXCESS, _MEANS) = range(33)  # fmt: skip
+ _SHARE, _ANCHORS, _ANSWERS, _ANCHOR_SHARE, _EVIDENCE, _EXCESS, _MEANS) = range(37)  # fmt: skip
 _DEVIATIONS = _MEANS + len(SIGNALS) * len(HALF_LIVES)
 _ROW = len(FEATURES)
 _SIGNALS = len(SIGNALS)
@@ -33,7 +45,8 @@ _SIGNALS = len(SIGNALS)
  _S_NEARNESS, _S_TOUCH) = range(len(SIGNALS))  # fmt: skip
 # positions in State.numbers
 (_COUNT, _TIME, _FIRST, _LAST_ODDS, _LAST_CLASS, _HIGH_ODDS, _LOW_ODDS, _LEAST_NEAREST, _BEST_CONFIDENCE, _COMPARED,
- _SQUARES, _WIDTH, _MOST_CENTRE, _DIFFERENT, _RECORDS) = range(NUMBERS)  # fmt: skip
+ _SQUARES, _WIDTH, _MOST_CENTRE, _DIFFERENT, _RECORDS, _GROUND, _TAKEN,
+ _FOR_ANSWERS, _FOR_RECORDS) = range(NUMBERS)  # fmt: skip
 # positions in State.moments
 _MEAN = len(SIGNALS) * len(HALF_LIVES)
 _SQUARE = 2 * _MEAN
@@ -59,7 +72,21 @@ def _compare(state, k, grains, here, unit, held, seen):  # type: ignore[no-untyp
 
 
 @compiled
-def _touch(state, k, here, record, beside, rate, row, signals):  # type: ignore[no-untyped-def]
+def _advance(numbers, row, record):  # type: ignore[no-untyped-def]
+    """Queries on new ground, and what their answers say (Page 1954: a sum that starts anew below zero)."""
+    if math.isnan(row[_NEAREST_RANK]) or (row[_NEAREST_RANK] > AFIELD and row[_REPEAT] == 0.0):
+        numbers[_GROUND] += 1.0
+        numbers[_TAKEN] += 1.0 if record >= 0 else 0.0
+        if not math.isnan(row[_RATIO]):
+            evidence = math.log(1.0 - CANDIDATES + CANDIDATES * math.exp(row[_RATIO]))
+            numbers[_FOR_ANSWERS] = max(0.0, numbers[_FOR_ANSWERS] + evidence)
+    row[_ANCHORS] = math.log1p(numbers[_GROUND])
+    if not math.isnan(row[_RATIO]):
+        row[_ANSWERS] = math.log1p(numbers[_FOR_ANSWERS])
+
+
+@compiled
+def _touch(state, k, here, record, beside, anew, rate, row, signals):  # type: ignore[no-untyped-def]
     """How many training records the session has touched, against what strangers would."""
     if math.isnan(rate):
         return
@@ -71,6 +98,13 @@ def _touch(state, k, here, record, beside, rate, row, signals):  # type: ignore[
     row[_NEAR_RECORD] = 1.0 if record >= 0 or beside else 0.0
     row[_TOUCHED] = math.log1p(numbers[_RECORDS])
     row[_SHARE] = min(numbers[_RECORDS] / numbers[_DIFFERENT], 1.0)
+    row[_ANCHOR_SHARE] = numbers[_TAKEN] / numbers[_GROUND]
+    if anew:
+        usual = rate + CUSTOMERS * (1.0 - rate)
+        chosen = usual + CANDIDATES * (1.0 - usual)
+        evidence = math.log(chosen / usual) if record >= 0 else math.log((1.0 - chosen) / (1.0 - usual))
+        numbers[_FOR_RECORDS] = max(0.0, numbers[_FOR_RECORDS] + evidence)
+    row[_EVIDENCE] = math.log1p(numbers[_FOR_RECORDS])
     chance = rate * numbers[_DIFFERENT]
     row[_EXCESS] = math.asinh((numbers[_RECORDS] - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
 
@@ -134,7 +168,9 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
             row[_ANCHOR] = min(math.sqrt(total), LARGEST)
     if len(model.widths) > 0:
         row[_CENTRE_RANK] = rank(reference.centre[model.number], row[_CENTRE])
-        _touch(state, k, here, record, beside, reference.rate[model.number], row, signals)
+        ground = numbers[_GROUND]
+        _advance(numbers, row, record)
+        _touch(state, k, here, record, beside, numbers[_GROUND] > ground, reference.rate[model.number], row, signals)
     w = seen % WINDOW
     copy(grains, state.sketches[k, w])
     state.records[k, w] = record >= 0
