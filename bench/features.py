@@ -3,7 +3,7 @@
     python bench/features.py [--sessions 80] [--events 100] [--inputs 30] [--rounds 5]
 
 Both sides compute all features of the default preset for the same sessions, on one core, and their values must agree
-to 1e-5, absolute or relative. The compiled side is also timed over a hundred times as many queries, and from a cold
+to 1e-4, absolute or relative. The compiled side is also timed over a hundred times as many queries, and from a cold
 start: a process that compiles, and one that finds the compiled code in its cache.
 """
 
@@ -67,7 +67,7 @@ def main() -> None:
     scales = learn_scales(sessions)
     ours = compute(sessions, DEFAULT, scales).values  # warms up
     rows = compute_by_row(sessions, DEFAULT, scales)
-    np.testing.assert_allclose(ours, rows, rtol=1e-5, atol=1e-5, err_msg="the sides compute different values")
+    np.testing.assert_allclose(ours, rows, rtol=1e-4, atol=1e-4, err_msg="the sides compute different values")
 
     seconds: dict[str, list[float]] = {"rows": [], "ours": [], "many": []}
     for _ in range(options.rounds):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.columns import ARTICLE, FEATURES, check_names
+from probewatch.data.columns import ARTICLE, FEATURES, SIGNALS, WINDOW, check_names
 from probewatch.data.profile import Profiles, reference_of, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
-from probewatch.data.scales import Scales, table_of
-from probewatch.data.state import State, new_state
+from probewatch.data.scales import SKETCH, Scales, table_of
+from probewatch.data.sketches import signs_of
+from probewatch.data.state import Room, State, new_state
 from probewatch.data.step import run
 from probewatch.errors import DataError
 
@@ -56,7 +57,7 @@ def compute(
     run(
         state, slots, sessions.before == 0, sessions.offsets, rows.astype(np.int64), sessions.time_s,
         sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets,
-        table, reference_of(profiles, models.tolist(), table.inputs), columns, out,
+        table, reference_of(profiles, models.tolist(), table.inputs), columns, _room(sessions), out,
     )  # fmt: skip
     for name, column in sessions.given.items():
         if name in names:
@@ -67,3 +68,12 @@ def compute(
 def anchor_width(sessions: Sessions, names: Sequence[str]) -> int:
     """How wide :attr:`State.anchor` must be for these sessions and features; 0 if the anchor is not needed."""
     return int(np.diff(sessions.input_offsets).max(initial=0)) if ARTICLE[2] in names else 0
+
+
+def _room(sessions: Sessions) -> Room:
+    """What the step works in; compiled code allocates nothing."""
+    widest = int(np.diff(sessions.input_offsets).max(initial=0))
+    return Room(
+        np.empty(len(FEATURES)), np.empty(len(SIGNALS), np.float32), signs_of(widest), np.empty(widest),
+        np.empty(SKETCH), np.empty(SKETCH, np.int16), np.empty(WINDOW, np.float32),
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probewatch.data.compiled import compiled
 from probewatch.data.sketches import mix
@@ -79,30 +80,36 @@ def find_record(reference, model, inputs):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def mark(bits, hash):  # type: ignore[no-untyped-def]
+def mark(counter, k, hash):  # type: ignore[no-untyped-def]
     """Mark the hash in a linear counter; how many different ones it stands for, 0 if it may have come before.
 
     The n-th that falls on a free bit stands for 1 / (share of free bits) (Ting 2014).
     """
     place = hash & np.uint64(BITS - 1)
     word, bit = np.int64(place >> np.uint64(6)), np.uint64(1) << (place & np.uint64(63))
-    if bits[word] & bit:
+    if counter[k, word] & bit:
         return 0.0
     free = 0
-    for w in range(len(bits)):
-        rest = ~bits[w]
+    for w in range(counter.shape[1]):
+        rest = ~counter[k, w]
         while rest:
             rest &= rest - np.uint64(1)
             free += 1
-    bits[word] |= bit
+    counter[k, word] |= bit
     return BITS / free
 
 
-@compiled
-def fold_all(inputs, centre, widths, key):  # type: ignore[no-untyped-def]
+def fold_all(
+    inputs: NDArray[np.float64], centre: NDArray[np.float64], widths: NDArray[np.float64], key: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
     """The (SHIFTS, n) hashes of (n, D) inputs."""
     hashes = np.empty((SHIFTS, len(inputs)), np.uint64)
+    _fold_all(np.ascontiguousarray(inputs), centre, widths, key, hashes)
+    return hashes
+
+
+@compiled
+def _fold_all(inputs, centre, widths, key, hashes):  # type: ignore[no-untyped-def]
     for shift in range(SHIFTS):
         for i in range(len(inputs)):
             hashes[shift, i] = fold(inputs[i], centre, widths, shift, key)
-    return hashes

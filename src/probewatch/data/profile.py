@@ -193,7 +193,7 @@ def _nearest(grains: NDArray[np.int16], unit: float, random: np.random.Generator
     squares[chosen[:, 1:] == chosen[:, :1]] = np.inf  # itself
     least = squares.min(axis=1)
     distances = np.log(FLOOR + np.sqrt(least[np.isfinite(least)]) / unit)
-    return np.quantile(distances, QUANTILES)
+    return np.asarray(np.quantile(distances, QUANTILES))
 
 
 def with_profiles(scales: Scales, profiles: Profiles) -> Scales:

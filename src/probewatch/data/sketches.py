@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probewatch.data.columns import PRINTS
 from probewatch.data.compiled import compiled
@@ -22,11 +23,27 @@ def mix(value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def between(left, right):  # type: ignore[no-untyped-def]
-    """Squared distance of two sketches."""
+def distances(grains, kept, k, squares):  # type: ignore[no-untyped-def]
+    """Put the squared distances of a sketch from all those kept for ``k`` into ``squares``.
+
+    Those kept lie side by side, number by number, so that all distances grow at once in vector registers.
+    """
+    for w in range(len(squares)):
+        squares[w] = np.float32(0.0)
+    for p in range(SKETCH):
+        for w in range(len(squares)):
+            delta = np.float32(np.int32(grains[p]) - np.int32(kept[k, p, w]))
+            squares[w] += delta * delta
+    for w in range(len(squares)):
+        squares[w] *= np.float32(1.0 / (GRAIN * GRAIN))
+
+
+@compiled
+def between(grains, kept, k):  # type: ignore[no-untyped-def]
+    """Squared distance of a sketch from the one kept for ``k``."""
     total = np.float32(0.0)
     for p in range(SKETCH):
-        delta = np.float32(np.int32(left[p]) - np.int32(right[p]))
+        delta = np.float32(np.int32(grains[p]) - np.int32(kept[k, p]))
         total += delta * delta
     return total * np.float32(1.0 / (GRAIN * GRAIN))
 
@@ -45,13 +62,6 @@ def rank(quantiles, value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def copy(source, target):  # type: ignore[no-untyped-def]
-    """Element by element: an assignment of slices compiles three seconds of error messages."""
-    for p in range(SKETCH):
-        target[p] = source[p]
-
-
-@compiled
 def grains_of(sketch, grains):  # type: ignore[no-untyped-def]
     """A sketch as it is kept."""
     for p in range(SKETCH):
@@ -59,64 +69,96 @@ def grains_of(sketch, grains):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def project(inputs, centre, spread, sketch):  # type: ignore[no-untyped-def]
-    """Scale, cut and project the inputs into ``sketch``.
+def fill_signs(signs):  # type: ignore[no-untyped-def]
+    """Fill (SKETCH, D) with random signs, with which distances stay on average (Achlioptas 2003), a quarter each."""
+    for d in range(signs.shape[1]):
+        word = mix(np.uint64(d + 1) * np.uint64(0x9E3779B97F4A7C15))
+        for p in range(SKETCH):
+            signs[p, d] = 0.25 - 0.5 * np.float64((word >> np.uint64(p)) & np.uint64(1))  # 0.25 = 1 / sqrt(SKETCH)
+
+
+@compiled
+def project(inputs, centre, spread, signs, scaled, sketch):  # type: ignore[no-untyped-def]
+    """Scale and cut the inputs into ``scaled``, and project that into ``sketch``; few columns need no projection.
 
     Returns the squared length of the scaled inputs, and how many inputs left their constant value. A
     model without a scale gets logarithmic inputs, whose differences need no scale: asinh.
     """
-    sketch[:] = 0.0
+    width = len(inputs)
     length, constants = 0.0, 0.0
-    for d in range(len(inputs)):
-        if len(centre) == 0:
-            value = math.asinh(inputs[d])
-        elif spread[d] > 0.0:
-            value = (inputs[d] - centre[d]) / spread[d]
-        else:
-            constants += 1.0 if inputs[d] != centre[d] else 0.0
-            continue
-        value = min(max(value, -CLIP), CLIP)
-        length += value * value
-        if len(inputs) <= SKETCH:  # few columns need no projection
-            sketch[d] = value
-            continue
-        signs = mix(np.uint64(d + 1) * np.uint64(0x9E3779B97F4A7C15))
-        for p in range(SKETCH):  # random signs: distances are kept on average (Achlioptas 2003)
-            sign = 1.0 - 2.0 * np.float64((signs >> np.uint64(p)) & np.uint64(1))
-            sketch[p] += sign * value * 0.25  # 0.25 = 1 / sqrt(SKETCH)
+    if len(centre) == 0:
+        for d in range(width):
+            scaled[d] = math.asinh(inputs[d])
+    else:
+        for d in range(width):
+            off = inputs[d] - centre[d]
+            varies = spread[d] > 0.0
+            constants += 1.0 if not varies and off != 0.0 else 0.0
+            scaled[d] = off / spread[d] if varies else 0.0
+    for d in range(width):
+        scaled[d] = min(max(scaled[d], -CLIP), CLIP)
+        length += scaled[d] * scaled[d]
+    for p in range(SKETCH):
+        total = 0.0
+        if width > SKETCH:
+            for d in range(width):
+                total += signs[p, d] * scaled[d]
+        elif p < width:
+            total = scaled[p]
+        sketch[p] = total
     return length, constants
 
 
 @compiled
-def digest(inputs, prints):  # type: ignore[no-untyped-def]
+def digest(inputs, prints, k):  # type: ignore[no-untyped-def]
     """Replace the bytes of the previous query by those of this one.
 
     Returns a hash of the exact inputs, and the share of the watched inputs that changed.
     """
     bits = inputs.view(np.uint64)
-    whole = np.uint64(14695981039346656037)
+    even, odd = np.uint64(14695981039346656037), np.uint64(1099511628211)  # two at once: each waits for itself only
     changed = 0.0
-    watched = min(len(inputs), PRINTS)
-    at = 0
-    for d in range(len(inputs)):
+    width = len(inputs)
+    watched = min(width, PRINTS)
+    at, place = 0, 0
+    for d in range(width):
         word = np.uint64(0) if inputs[d] == 0.0 else bits[d]  # -0.0 is 0.0
-        whole = mix(whole ^ word)
-        if at < watched and d == (at * len(inputs)) // watched:
+        if d % 2 == 0:
+            even = mix(even ^ word)
+        else:
+            odd = mix(odd ^ word)
+        if d == place and at < watched:
             byte = np.uint8(mix(word) >> np.uint64(56))
-            changed += 1.0 if byte != prints[at] else 0.0
-            prints[at] = byte
+            changed += 1.0 if byte != prints[k, at] else 0.0
+            prints[k, at] = byte
             at += 1
-    return whole, changed / watched
+            place = at if width <= PRINTS else (at * width) // PRINTS
+    return mix(even ^ mix(odd)), changed / watched
+
+
+def signs_of(width: int) -> NDArray[np.float64]:
+    """The (SKETCH, width) signs of the projection of vectors of at most ``width`` inputs; empty if none needs one."""
+    signs = np.empty((SKETCH, width if width > SKETCH else 0))
+    fill_signs(signs)
+    return signs
+
+
+def sketch_all(
+    inputs: NDArray[np.float64], centre: NDArray[np.float64], spread: NDArray[np.float64]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """The (n, SKETCH) kept sketches of (n, D) inputs, and their (n,) distances from the centre."""
+    grains = np.empty((len(inputs), SKETCH), np.int16)
+    lengths = np.empty(len(inputs))
+    _sketch_all(
+        np.ascontiguousarray(inputs), centre, spread, signs_of(inputs.shape[1]),
+        np.empty(inputs.shape[1]), np.empty(SKETCH), grains, lengths,
+    )  # fmt: skip
+    return grains, lengths
 
 
 @compiled
-def sketch_all(inputs, centre, spread):  # type: ignore[no-untyped-def]
-    """The (n, SKETCH) kept sketches of (n, D) inputs, and their (n,) distances from the centre."""
-    grains = np.empty((len(inputs), SKETCH), np.int16)
-    distances = np.empty(len(inputs))
-    sketch = np.empty(SKETCH)
+def _sketch_all(inputs, centre, spread, signs, scaled, sketch, grains, lengths):  # type: ignore[no-untyped-def]
     for i in range(len(inputs)):
-        length, _ = project(inputs[i], centre, spread, sketch)
+        length, _ = project(inputs[i], centre, spread, signs, scaled, sketch)
         grains_of(sketch, grains[i])
-        distances[i] = math.sqrt(length / inputs.shape[1])
-    return grains, distances
+        lengths[i] = math.sqrt(length / inputs.shape[1])

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.columns import HALF_LIVES, PRINTS, SIGNALS, SPREADS, WINDOW
+from probewatch.data.columns import HALF_LIVES, PRINTS, SIGNALS, WINDOW
 from probewatch.data.scales import SKETCH
 
 NUMBERS = 19  # counters and extremes, see their places in step.py
-MOMENTS = (2 * len(SIGNALS) + len(SPREADS)) * len(HALF_LIVES)
+MOMENTS = (len(HALF_LIVES), 3, len(SIGNALS))  # weights, means and variances
 BITS = 512  # of a linear counter: enough for some 2,000 different queries
 
 
@@ -20,8 +20,8 @@ class State(NamedTuple):
 
     Attributes:
         numbers: (K, NUMBERS) float64 counters and extremes.
-        moments: (K, MOMENTS) float32 weights, means and variances of the signals.
-        sketches: (K, WINDOW, SKETCH) int16, a ring of the last queries in parts of GRAIN.
+        moments: (K, HALF_LIVES, 3, SIGNALS) float32 weights, means and variances of the signals.
+        sketches: (K, SKETCH, WINDOW) int16, a ring of the last queries in parts of GRAIN.
         hashes: (K, WINDOW) uint64 of the exact inputs.
         odds: (K, WINDOW) float32 log-odds of the answers.
         classes: (K, WINDOW) int32, the low half of the predicted classes' codes.
@@ -53,8 +53,8 @@ def new_state(sessions: int, anchor_width: int = 0) -> State:
     """Room for the state of ``sessions`` sessions that have not begun."""
     return State(
         np.zeros((sessions, NUMBERS)),
-        np.zeros((sessions, MOMENTS), np.float32),
-        np.zeros((sessions, WINDOW, SKETCH), np.int16),
+        np.zeros((sessions, *MOMENTS), np.float32),
+        np.zeros((sessions, SKETCH, WINDOW), np.int16),
         np.zeros((sessions, WINDOW), np.uint64),
         np.zeros((sessions, WINDOW), np.float32),
         np.zeros((sessions, WINDOW), np.int32),
@@ -69,12 +69,25 @@ def new_state(sessions: int, anchor_width: int = 0) -> State:
 
 
 class Room(NamedTuple):
-    """Scratch room of the step: (FEATURES,) row, (SIGNALS,) signals, (SKETCH,) sketch, and the same as it is kept."""
+    """Scratch room of the step, for vectors of at most D inputs.
+
+    Attributes:
+        row: (FEATURES,) what the query gave.
+        signals: (SIGNALS,) what is followed of it.
+        signs: (SKETCH, D) of the projection.
+        scaled: (D,) the query in units of the scale.
+        sketch: (SKETCH,) of the query.
+        grains: (SKETCH,) the same as it is kept.
+        squares: (WINDOW,) squared distances from the last queries.
+    """
 
     row: NDArray[np.float64]
-    signals: NDArray[np.float64]
+    signals: NDArray[np.float32]
+    signs: NDArray[np.float64]
+    scaled: NDArray[np.float64]
     sketch: NDArray[np.float64]
     grains: NDArray[np.int16]
+    squares: NDArray[np.float32]
 
 
 class Model(NamedTuple):

@@ -27,8 +27,8 @@ from probewatch.data.columns import (
 from probewatch.data.compiled import compiled
 from probewatch.data.hashes import find_record, mark
 from probewatch.data.scales import SKETCH
-from probewatch.data.sketches import between, copy, digest, grains_of, mix, project, rank
-from probewatch.data.state import NUMBERS, Model, Room
+from probewatch.data.sketches import between, digest, distances, grains_of, mix, project, rank
+from probewatch.data.state import NUMBERS, Model
 
 LARGEST = 3e38  # a feature is kept as float32
 
@@ -47,26 +47,22 @@ _SIGNALS = len(SIGNALS)
 (_COUNT, _TIME, _FIRST, _LAST_ODDS, _LAST_CLASS, _HIGH_ODDS, _LOW_ODDS, _LEAST_NEAREST, _BEST_CONFIDENCE, _COMPARED,
  _SQUARES, _WIDTH, _MOST_CENTRE, _DIFFERENT, _RECORDS, _GROUND, _TAKEN,
  _FOR_ANSWERS, _FOR_RECORDS) = range(NUMBERS)  # fmt: skip
-# positions in State.moments
-_MEAN = len(SIGNALS) * len(HALF_LIVES)
-_SQUARE = 2 * _MEAN
 _DECAY = tuple(0.5 ** (1.0 / life) for life in HALF_LIVES)
 _SPREAD_OF = tuple(list(SIGNALS).index(name) for name in SPREADS)
 
 
 @compiled
-def _compare(state, k, grains, here, unit, held, seen):  # type: ignore[no-untyped-def]
+def _compare(squares, hashes, k, here, unit, held, seen):  # type: ignore[no-untyped-def]
     """The nearest of the ``held`` last queries: squared distance, place; neighbours; repeat."""
     nearest, at, near, repeat = np.float32(np.inf), 0, 0, 0.0
     limit = NEAR * NEAR * unit * unit
     for back in range(1, held + 1):  # the latest first: of equally near ones it is the one compared with
         w = (seen - back) % WINDOW
-        distance = between(grains, state.sketches[k, w])
-        if state.hashes[k, w] == here:
+        if hashes[k, w] == here:
             repeat = 1.0
-        if distance < nearest:
-            nearest, at = distance, w
-        if distance < limit:
+        if squares[w] < nearest:
+            nearest, at = squares[w], w
+        if squares[w] < limit:
             near += 1
     return nearest, at, near, repeat
 
@@ -91,9 +87,9 @@ def _touch(state, k, here, record, beside, anew, rate, row, signals):  # type: i
     if math.isnan(rate):
         return
     numbers = state.numbers[k]
-    numbers[_DIFFERENT] += mark(state.different[k], here)
+    numbers[_DIFFERENT] += mark(state.different, k, here)
     if record >= 0:
-        numbers[_RECORDS] += mark(state.touched[k], mix(np.uint64(record + 1)))
+        numbers[_RECORDS] += mark(state.touched, k, mix(np.uint64(record + 1)))
     row[_ON_RECORD] = signals[_S_TOUCH] = 1.0 if record >= 0 else 0.0
     row[_NEAR_RECORD] = 1.0 if record >= 0 or beside else 0.0
     row[_TOUCHED] = math.log1p(numbers[_RECORDS])
@@ -113,37 +109,39 @@ def _touch(state, k, here, record, beside, anew, rate, row, signals):  # type: i
 def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # type: ignore[no-untyped-def]
     """What the input vector shows against the earlier ones of its session."""
     numbers = state.numbers[k]
-    row, signals, sketch, grains = room
+    row, signals = room.row, room.signals
+    sketch, grains, squares = room.sketch, room.grains, room.squares
     unit = model.unit
     seen = int(numbers[_COMPARED])
-    length, constants = project(inputs, model.centre, model.spread, sketch)
-    squares = 0.0
+    length, constants = project(inputs, model.centre, model.spread, room.signs, room.scaled, sketch)
+    moved = 0.0
     for p in range(SKETCH):  # Welford 1962
         delta = sketch[p] - state.centre[k, p]
         state.centre[k, p] += delta / (seen + 1.0)
-        squares += delta * (sketch[p] - state.centre[k, p])
-    numbers[_SQUARES] += squares
+        moved += delta * (sketch[p] - state.centre[k, p])
+    numbers[_SQUARES] += moved
     if len(model.centre) > 0:
         row[_CENTRE] = math.sqrt(length / len(inputs))
         row[_CONSTANTS] = constants / len(inputs)
     else:  # no scale of this model: the session's own running spread is the unit
         unit = math.sqrt(2.0 * numbers[_SQUARES] / (seen + 1.0))
         unit = unit if unit > 0.0 else 1.0
-        row[_CENTRE] = math.sqrt(max(squares, 0.0)) / unit
+        row[_CENTRE] = math.sqrt(max(moved, 0.0)) / unit
     signals[_S_CENTRE] = row[_CENTRE]
     row[_FARTHEST] = numbers[_MOST_CENTRE] = max(numbers[_MOST_CENTRE], row[_CENTRE])
-    here, changed = digest(inputs, state.prints[k])
+    here, changed = digest(inputs, state.prints, k)
     grains_of(sketch, grains)
     record = find_record(reference, model, inputs) if len(model.widths) > 0 else -1
     held = min(seen, WINDOW)
     beside = False
     if held > 0:
-        nearest, at, near, repeat = _compare(state, k, grains, here, unit, held, seen)
+        distances(grains, state.sketches, k, squares)
+        nearest, at, near, repeat = _compare(squares, state.hashes, k, here, unit, held, seen)
         row[_NEAREST] = signals[_S_NEAREST] = math.log(FLOOR + math.sqrt(nearest) / unit)
         beside = math.sqrt(nearest) < NEAR * unit and state.records[k, at]
         if len(model.widths) > 0:
             row[_NEAREST_RANK] = signals[_S_NEARNESS] = rank(reference.nearest[model.number], row[_NEAREST])
-        previous = between(grains, state.sketches[k, (seen - 1) % WINDOW])
+        previous = squares[(seen - 1) % WINDOW]
         row[_PREVIOUS] = signals[_S_PREVIOUS] = math.log(FLOOR + math.sqrt(previous) / unit)
         row[_CHANGED] = signals[_S_CHANGED] = changed
         row[_REPEAT] = signals[_S_REPEAT] = repeat
@@ -156,11 +154,12 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
         row[_LEAST] = numbers[_LEAST_NEAREST]
     if confidence > numbers[_BEST_CONFIDENCE]:
         numbers[_BEST_CONFIDENCE] = confidence
-        copy(grains, state.best[k])
+        for p in range(SKETCH):
+            state.best[k, p] = grains[p]
         for d in range(min(len(inputs), state.anchor.shape[1])):
             state.anchor[k, d] = inputs[d]
     if not math.isnan(confidence):
-        row[_BEST_DISTANCE] = math.log(FLOOR + math.sqrt(between(grains, state.best[k])) / unit)
+        row[_BEST_DISTANCE] = math.log(FLOOR + math.sqrt(between(grains, state.best, k)) / unit)
         if state.anchor.shape[1] >= len(inputs):
             total = 0.0
             for d in range(len(inputs)):
@@ -172,7 +171,8 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
         _advance(numbers, row, record)
         _touch(state, k, here, record, beside, numbers[_GROUND] > ground, reference.rate[model.number], row, signals)
     w = seen % WINDOW
-    copy(grains, state.sketches[k, w])
+    for p in range(SKETCH):
+        state.sketches[k, p, w] = grains[p]
     state.records[k, w] = record >= 0
     state.hashes[k, w] = here
     state.odds[k, w] = odds
@@ -181,28 +181,46 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
 
 
 @compiled
-def _follow(moments, signals, row):  # type: ignore[no-untyped-def]
-    """Running means and spreads of the signals (West 1979); a missing one leaves them as they are."""
-    place = 0
-    for signal in range(len(signals)):
-        value = signals[signal]
-        spread = place < len(_SPREAD_OF) and _SPREAD_OF[place] == signal
-        for life in range(len(_DECAY)):
-            at = signal * len(_DECAY) + life
-            square = place * len(_DECAY) + life
-            if not math.isnan(value):
-                moments[at] += (1.0 - _DECAY[life]) * (1.0 - moments[at])
-                share = (1.0 - _DECAY[life]) / moments[at]
-                off = value - moments[_MEAN + at]
-                moments[_MEAN + at] += share * off
-                if spread:
-                    moments[_SQUARE + square] = (1.0 - share) * (moments[_SQUARE + square] + share * off * off)
-            if moments[at] > 0.0:
-                row[_MEANS + at] = moments[_MEAN + at]
-                if spread:
-                    row[_DEVIATIONS + square] = math.sqrt(moments[_SQUARE + square])
-        if spread:
-            place += 1
+def _follow(moments, k, signals, row):  # type: ignore[no-untyped-def]
+    """Running means and spreads of the signals (West 1979); a missing one leaves them as they are.
+
+    Those of one life lie side by side and go through vector registers, so nothing here branches.
+    """
+    nothing = np.float32(np.nan)
+    for life in range(len(_DECAY)):
+        rate = np.float32(1.0 - _DECAY[life])
+        for s in range(_SIGNALS):
+            value = signals[s]
+            told = not math.isnan(value)
+            mean = moments[k, life, 1, s]
+            gain = rate if told else np.float32(0.0)
+            weight = moments[k, life, 0, s] + gain * (np.float32(1.0) - moments[k, life, 0, s])
+            share = gain / max(weight, np.float32(1e-9))
+            off = (value if told else mean) - mean
+            moments[k, life, 0, s] = weight
+            moments[k, life, 1, s] = mean + share * off
+            square = moments[k, life, 2, s] + share * off * off
+            moments[k, life, 2, s] = (np.float32(1.0) - share) * square
+        for s in range(_SIGNALS):
+            known = moments[k, life, 0, s] > 0.0
+            row[_MEANS + s * len(_DECAY) + life] = moments[k, life, 1, s] if known else nothing
+        for place in range(len(_SPREAD_OF)):
+            s = _SPREAD_OF[place]
+            known = moments[k, life, 0, s] > 0.0
+            row[_DEVIATIONS + place * len(_DECAY) + life] = math.sqrt(moments[k, life, 2, s]) if known else nothing
+
+
+@compiled
+def _begin(state, k):  # type: ignore[no-untyped-def]
+    """Forget what was counted for another session."""
+    for n in range(NUMBERS):
+        state.numbers[k, n] = 0.0
+    for life in range(len(_DECAY)):
+        for kind in range(3):
+            for s in range(_SIGNALS):
+                state.moments[k, life, kind, s] = np.float32(0.0)
+    for w in range(state.different.shape[1]):
+        state.different[k, w] = state.touched[k, w] = np.uint64(0)
 
 
 @compiled
@@ -214,10 +232,7 @@ def step(state, k, time, confidence, klass, inputs, model, reference, room):  # 
     signals[:] = np.nan
     count = numbers[_COUNT]
     if count == 0.0:
-        numbers[:] = 0.0
-        state.moments[k] = 0.0
-        state.different[k] = 0
-        state.touched[k] = 0
+        _begin(state, k)
         numbers[_TIME] = numbers[_FIRST] = time
         numbers[_HIGH_ODDS], numbers[_LOW_ODDS] = -np.inf, np.inf
         numbers[_LAST_ODDS], numbers[_LAST_CLASS] = np.nan, -1.0
@@ -254,15 +269,16 @@ def step(state, k, time, confidence, klass, inputs, model, reference, room):  # 
             numbers[_WIDTH] = len(inputs)
             numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
             numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE] = np.inf, -1.0
-            state.centre[k] = 0.0
+            for p in range(SKETCH):
+                state.centre[k, p] = 0.0
         _ask(state, k, confidence, odds, klass, inputs, model, reference, room)
-    _follow(state.moments[k], signals, row)
+    _follow(state.moments, k, signals, row)
     numbers[_TIME] = time
     numbers[_COUNT] = count + 1.0
 
 
 @compiled
-def run(
+def run(  # type: ignore[no-untyped-def]
     state,
     slots,
     begins,
@@ -276,13 +292,13 @@ def run(
     table,
     reference,
     columns,
+    room,
     out,
-):  # type: ignore[no-untyped-def]
+):
     """Step through all queries of all sessions; session ``s`` keeps its state in slot ``slots[s]``."""
-    room = Room(np.empty(_ROW), np.empty(_SIGNALS), np.empty(SKETCH), np.empty(SKETCH, np.int16))
     for s in range(len(offsets) - 1):
         if begins[s]:
-            state.numbers[slots[s]] = 0.0
+            state.numbers[slots[s], _COUNT] = 0.0
         m = models[s]
         known = slice(table.inputs[m], table.inputs[m + 1])
         confidences = table.confidences[table.quantiles[m] : table.quantiles[m + 1]]

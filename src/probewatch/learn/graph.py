@@ -82,11 +82,9 @@ def build_graph(
     shifted = build.add("Add", total, build.constant(bias))
     flat = build.add("Squeeze", shifted, build.constant([2] if models[0].bidirectional else [1, 3], np.int64))
     if shifts and any(shifts.values()):
-        weight = [[shifts.get(name, 0.0)] for name in features]
+        added = [[shifts.get(name, 0.0)] for name in features]
         marks = build.add("Cast", build.add("IsNaN", "events"), to=TensorProto.FLOAT)
-        lacking = build.add(
-            "Squeeze", build.add("MatMul", marks, build.constant(weight)), build.constant([2], np.int64)
-        )
+        lacking = build.add("Squeeze", build.add("MatMul", marks, build.constant(added)), build.constant([2], np.int64))
         build.add("Add", build.add("Transpose", flat, perm=[1, 0]), lacking, output="logits")
     else:
         build.add("Transpose", flat, perm=[1, 0], output="logits")

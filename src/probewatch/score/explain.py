@@ -21,12 +21,14 @@ SMALLEST = 0.1  # a behaviour that moves the log-odds by less is not named
 class Behaviour(NamedTuple):
     """A group of features that a person would call one thing: their prefixes, and its sentence.
 
-    ``key`` is the feature whose mean over the recent queries the sentence quotes.
+    ``keys`` are the features that the sentence quotes: their means over the recent queries, or, if they count from the
+    beginning (``total``), what they are at the explained one.
     """
 
     prefixes: tuple[str, ...]
-    key: str
-    say: Callable[[float], str]
+    keys: tuple[str, ...]
+    say: Callable[..., str]
+    total: bool = False
 
 
 def _odds(value: float) -> str:
@@ -37,53 +39,89 @@ def _distance(value: float) -> str:
     return f"{max(math.exp(value) - FLOOR, 0.0):.2f}"
 
 
+def _climb(early: float, late: float) -> str:
+    way = "climb" if late >= early else "fall"
+    return f"a {way} in confidence (from {_odds(early)} to {_odds(late)})"
+
+
+def _answers(ratio: float) -> str:
+    kind = "training records" if ratio >= 0.0 else "strangers"
+    return f"answers as for {kind} (likelihood ratio {math.exp(ratio):.2g})"
+
+
+def _records(touched: float, share: float, excess: float) -> str:
+    """What ``records_touched``, ``records_share`` and ``records_excess`` were made of: see the compiled step."""
+    records = math.expm1(touched)
+    if share <= 0.0:
+        return "training records touched (none)"
+    queries = records / share
+    # excess = sinh⁻¹((records - chance) / √(chance (1 - chance / queries) + 1)), solved for chance
+    square = math.sinh(excess) ** 2
+    first, second, third = 1.0 + square / queries, 2.0 * records + square, records**2 - square
+    root = math.sqrt(max(second**2 - 4.0 * first * third, 0.0))
+    chance = max((second - math.copysign(root, excess)) / (2.0 * first), 0.0)
+    return f"training records touched ({records:.0f} of {queries:.0f} different queries, {chance:.1f} expected)"
+
+
 BEHAVIOURS = (
     Behaviour(
-        (
-            "response_confidence",
-            "log_odds",
-            "confidence_rank",
-            "highest_",
-            "lowest_confidence",
-            "confidence_mean",
-            "rank_mean",
-        ),
-        "log_odds",
+        ("on_record", "near_record", "records_", "touch_"),
+        ("records_touched", "records_share", "records_excess"),
+        _records,
+        total=True,
+    ),
+    Behaviour(("member_ratio", "ratio_"), ("ratio_mean_32",), _answers),
+    Behaviour(
+        ("response_confidence", "log_odds", "confidence_rank", "lowest_confidence", "confidence_mean", "rank_mean"),
+        ("log_odds",),
         lambda value: f"level of confidence ({_odds(value)})",
     ),
     Behaviour(
-        ("confidence_change", "confidence_spread", "rank_spread"),
-        "confidence_spread_32",
+        ("confidence_change", "highest_confidence"), ("confidence_mean_256", "confidence_mean_4"), _climb, total=True
+    ),
+    Behaviour(
+        ("confidence_spread", "rank_spread"),
+        ("confidence_spread_32",),
         lambda value: f"spread of confidence ({value:.1f} in log-odds)",
     ),
     Behaviour(
         ("nearest_confidence_change", "jump"),
-        "jump_mean_32",
+        ("jump_mean_32",),
         lambda value: f"jumps of confidence between near queries ({value:.1f} in log-odds)",
     ),
     Behaviour(
-        ("nearest_distance", "nearest_mean", "nearest_spread", "neighbours", "lowest_nearest"),
-        "nearest_distance",
+        ("nearest_distance", "nearest_mean", "nearest_spread", "nearest_rank", "nearness", "lowest_nearest"),
+        ("nearest_distance",),
         lambda value: f"nearness to recent queries ({_distance(value)} of usual)",
     ),
     Behaviour(
-        ("previous", "anchor_distance", "distance_from_anchor"),
-        "previous_distance",
+        ("anchor_distance", "distance_from_anchor", "neighbours"),
+        ("neighbours", "anchor_distance"),
+        lambda near, anchor: (
+            f"repeats around anchors ({math.expm1(near):.0f} recent queries near,"
+            f" the surest {_distance(anchor)} of usual away)"
+        ),
+    ),
+    Behaviour(
+        ("previous",),
+        ("previous_distance",),
         lambda value: f"steps from query to query ({_distance(value)} of usual)",
     ),
-    Behaviour(("changed",), "changed_share", lambda value: f"inputs changed from query to query ({value:.0%})"),
-    Behaviour(("repeat",), "repeat", lambda value: f"exact repeats ({value:.0%})"),
+    Behaviour(("changed",), ("changed_share",), lambda value: f"inputs changed from query to query ({value:.0%})"),
+    Behaviour(("repeat",), ("repeat",), lambda value: f"exact repeats ({value:.0%})"),
     Behaviour(
-        ("class_change", "nearest_class"), "class_change", lambda value: f"changes of the predicted class ({value:.0%})"
+        ("class_change", "nearest_class"),
+        ("class_change",),
+        lambda value: f"changes of the predicted class ({value:.0%})",
     ),
     Behaviour(
         ("centre", "farthest", "constant_change"),
-        "centre_distance",
+        ("centre_distance",),
         lambda value: f"unusual inputs ({value:.1f} deviations from the centre)",
     ),
     Behaviour(
         ("log_gap", "gap", "time_delta", "elapsed", "events"),
-        "log_gap",
+        ("log_gap",),
         lambda value: f"pacing ({max(math.exp(value) - FLOOR, 0.0):.2g} s between queries)",
     ),
 )
@@ -156,11 +194,20 @@ def _behaviours(features: Sequence[str], rows: NDArray[np.float32], effects: NDA
         behaviour = BEHAVIOURS[at]
         if effects[at] < SMALLEST:
             break
-        column = rows[:, features.index(behaviour.key)] if behaviour.key in features else np.zeros(0)
-        known = column[~np.isnan(column)]
-        text = behaviour.say(float(np.mean(known))) if len(known) else behaviour.say(0.0).split(" (")[0]
-        parts.append(f"{text} {effects[at]:+.1f}")
+        parts.append(f"{_quoted(behaviour, features, rows)} {effects[at]:+.1f}")
     return parts
+
+
+def _quoted(behaviour: Behaviour, features: Sequence[str], rows: NDArray[np.float32]) -> str:
+    """The behaviour's sentence, without numbers where one is not known."""
+    values = []
+    for key in behaviour.keys:
+        column = rows[:, features.index(key)] if key in features else np.zeros(0)
+        known = column[~np.isnan(column)]
+        if not len(known):
+            return behaviour.say(*np.zeros(len(behaviour.keys))).split(" (")[0]
+        values.append(float(known[-1] if behaviour.total else np.mean(known)))
+    return behaviour.say(*values)
 
 
 def _steepest(logits: NDArray[np.float32]) -> list[str]:

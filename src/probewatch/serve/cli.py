@@ -300,7 +300,7 @@ def _labelled(log: Log, labels: Path | None, allow: Path | None, screen: Screen)
             screen.note(sentence)
     clients = read_allow(allow) if allow else frozenset()
     allowed = np.array([client in clients for client in sessions.client], bool)
-    return Labelled(sessions, label, family, allowed, log.sha256, actor, other)
+    return Labelled(sessions, label, family, allowed, log.sha256, actor=actor, other=other)
 
 
 def _train(data: Labelled, config: Any, out: Path, device: str, resume: bool, screen: Screen) -> Bundle:
