@@ -1,8 +1,8 @@
 """Probewatch reads the query log of a prediction API and says which clients probe it for training data.
 
 The public names are loaded when they are first used, so that importing the package loads nothing heavy:
-``read_logs``, ``read_bundle``, ``Scorer``, ``Ragged``, ``SequenceClassifier`` (which needs the ``train``
-extra) and ``ProbewatchError``.
+``read_logs``, ``read_bundle``, ``read_profiles``, ``build_profile``, ``Profile``, ``Scorer``, ``Ragged``,
+``SequenceClassifier`` (which needs the ``train`` extra) and ``ProbewatchError``.
 """
 
 from importlib import import_module
@@ -11,21 +11,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probewatch.bundle import read_bundle
     from probewatch.data.logs import read_logs
+    from probewatch.data.profile import Profile, build_profile
+    from probewatch.data.profiles import read_profiles
     from probewatch.data.ragged import Ragged
     from probewatch.errors import ProbewatchError
     from probewatch.learn.classifier import SequenceClassifier
     from probewatch.score.batch import Scorer
 
 __version__ = "0.1.0"
-__all__ = ["ProbewatchError", "Ragged", "Scorer", "SequenceClassifier", "__version__", "read_bundle", "read_logs"]
+__all__ = [
+    "ProbewatchError",
+    "Profile",
+    "Ragged",
+    "Scorer",
+    "SequenceClassifier",
+    "__version__",
+    "build_profile",
+    "read_bundle",
+    "read_logs",
+    "read_profiles",
+]
 
 _HOMES = {
     "ProbewatchError": "probewatch.errors",
+    "Profile": "probewatch.data.profile",
     "Ragged": "probewatch.data.ragged",
     "Scorer": "probewatch.score.batch",
     "SequenceClassifier": "probewatch.learn.classifier",
+    "build_profile": "probewatch.data.profile",
     "read_bundle": "probewatch.bundle",
     "read_logs": "probewatch.data.logs",
+    "read_profiles": "probewatch.data.profiles",
 }
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from probewatch.data.artefacts import dump_json, is_sealed, replace_file, sealed, sha256_of
 from probewatch.data.columns import FEATURES
 from probewatch.data.scales import Scale
 from probewatch.errors import BundleError
@@ -84,18 +84,17 @@ def write_bundle(
     parts = {
         "graph": graph,
         "weights": weights,
-        "scales": _dump({model: scale.to_json() for model, scale in scales.items()}),
-        "held_out": _dump(sorted(held_out)),
+        "scales": dump_json({model: scale.to_json() for model, scale in scales.items()}),
+        "held_out": dump_json(sorted(held_out)),
     }
-    names = {role: f"{role}-{_sha256(part)}.{_SUFFIX[role]}" for role, part in parts.items()}
+    names = {role: f"{role}-{sha256_of(part)}.{_SUFFIX[role]}" for role, part in parts.items()}
     form = {**manifest, "format": "probewatch", "version": VERSION, "files": names}
-    form["sha256"] = _sha256(_dump(form))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for role, part in parts.items():
-            _replace(folder / names[role], part)
-        _replace(folder / "README.md", card.encode())
-        _replace(folder / MANIFEST, _dump(form))
+            replace_file(folder / names[role], part)
+        replace_file(folder / "README.md", card.encode())
+        replace_file(folder / MANIFEST, dump_json(sealed(form)))
         for role, suffix in _SUFFIX.items():
             for old in folder.glob(f"{role}-*.{suffix}"):
                 if old.name != names[role]:
@@ -136,8 +135,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path}: bundle version {manifest.get('version')!r}, expected {VERSION}; train it again with this release."
         )
-    told = manifest.get("sha256")
-    if _sha256(_dump({name: value for name, value in manifest.items() if name != "sha256"})) != told:
+    if not is_sealed(manifest):
         raise BundleError(f"{path}: it was changed after training; train the bundle again.")
     lacking = [name for name in (*_NEEDED, "files") if name not in manifest]
     unknown = [name for name in manifest.get("features", []) if name not in FEATURES]
@@ -154,23 +152,6 @@ def _read_part(folder: Path, manifest: Mapping[str, Any], role: str) -> bytes:
         part = (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder / name}: missing from the bundle; copy the whole folder again.") from error
-    if name != f"{role}-{_sha256(part)}.{_SUFFIX[role]}":
+    if name != f"{role}-{sha256_of(part)}.{_SUFFIX[role]}":
         raise BundleError(f"{folder / name}: changed or cut short since it was written; copy the bundle again.")
     return part
-
-
-def _dump(form: Any) -> bytes:
-    return (json.dumps(form, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
-
-
-def _sha256(part: bytes) -> str:
-    return hashlib.sha256(part).hexdigest()
-
-
-def _replace(path: Path, part: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -9,6 +9,7 @@
     ├── DataError (ValueError)       too little data, one class only, empty or non-finite sequences
     ├── ConfigError (ValueError)     a preset, option or configuration file is wrong
     ├── BundleError (ValueError)     a saved detector is damaged, of an unknown version, or does not fit the log
+    ├── ProfileError (ValueError)    a model's profile cannot be made, is damaged, or its key does not fit
     ├── TrainingError (ArithmeticError)  training met a loss or score that is not finite
     └── TargetError (RuntimeError)   an attacked model gives no answer, or one that is not probabilities
 
@@ -42,6 +43,10 @@ class ConfigError(ProbewatchError, ValueError):
 
 class BundleError(ProbewatchError, ValueError):
     """A saved detector is damaged, of an unknown version, or does not fit the log."""
+
+
+class ProfileError(ProbewatchError, ValueError):
+    """A model's profile cannot be made, is damaged, or its key is missing or another's."""
 
 
 class TrainingError(ProbewatchError, ArithmeticError):

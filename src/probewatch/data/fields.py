@@ -37,6 +37,7 @@ class FieldMap:
         label: whether the query is part of an attack (1, 0, true, false).
         event_type: the kind of event; only those equal to ``query_event`` are queries.
         query_event: that value.
+        records: the lines are records of a model's owner, which need neither client nor time.
     """
 
     client: str | None = None
@@ -50,10 +51,11 @@ class FieldMap:
     label: str | None = None
     event_type: str | None = None
     query_event: str = "model_query"
+    records: bool = False
 
     def __post_init__(self) -> None:
-        mistakes = [] if self.time else ['time is not mapped: add time = "…"']
-        if not (self.client or self.session):
+        mistakes = [] if self.time or self.records else ['time is not mapped: add time = "…"']
+        if not (self.client or self.session or self.records):
             mistakes.append('neither client nor session is mapped: add client = "…" or session = "…"')
         for path in self.paths():
             try:
@@ -65,7 +67,7 @@ class FieldMap:
 
     def named(self) -> dict[str, str]:
         """Our name to the log's path, of the mapped fields that hold one value."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("inputs", "query_event")}
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NO_PATHS}
         return {name: path for name, path in found.items() if path is not None}
 
     def paths(self) -> list[str]:
@@ -84,7 +86,7 @@ class FieldMap:
             MappingError: the log lacks mapped fields (all are named), or what no log can lack.
         """
         known, absent = set(names), []
-        values: dict[str, Any] = {"query_event": self.query_event}
+        values: dict[str, Any] = {"query_event": self.query_event, "records": self.records}
         for name, path in self.named().items():
             if _has(known, path):
                 values[name] = path
@@ -96,7 +98,7 @@ class FieldMap:
         one = isinstance(self.inputs, str) and not self.inputs.endswith("*")
         if inputs and not set(inputs) & set(absent):
             values["inputs"] = self.inputs if one else tuple(n for matched in found for n in matched)
-        unusable = not values.get("time") or not (values.get("client") or values.get("session"))
+        unusable = not self.records and (not values.get("time") or not (values.get("client") or values.get("session")))
         if unusable or (strict and absent):
             lacking = ", ".join(repr(path) for path in absent)
             raise MappingError(f"the log has no {lacking}; {suggest_fields(names)}.")
@@ -108,6 +110,16 @@ class FieldMap:
         if isinstance(path, tuple):
             return [_follow(event, one) for one in path]
         return _follow(event, path) if path else None
+
+    def stand_in(self, name: str) -> str | None:
+        """What a line is taken to say in a field that is not mapped, if anything."""
+        return {"client": "owner", "time": "0"}.get(name) if self.records else None
+
+    def of_records(self) -> FieldMap:
+        """The same paths for records: inputs, confidence and predicted class only."""
+        return FieldMap(
+            confidence=self.confidence, predicted_class=self.predicted_class, inputs=self.inputs, records=True
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> FieldMap:
@@ -134,7 +146,7 @@ class FieldMap:
         """
         if not isinstance(table.get("fields"), dict):
             raise MappingError(f"the field mapping has no table [fields], expected {TEMPLATE}.")
-        known = [f.name for f in fields(cls)]
+        known = [f.name for f in fields(cls) if f.name != "records"]
         mistakes = [f"[{name}] is not known, expected [fields]" for name in table if name != "fields"]
         values: dict[str, Any] = {}
         for name, value in table["fields"].items():
@@ -153,6 +165,9 @@ class FieldMap:
         if mistakes:
             raise MappingError(f"the field mapping is wrong: {'; '.join(mistakes)}.")
         return mapped
+
+
+_NO_PATHS = ("inputs", "query_event", "records")
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -187,6 +202,9 @@ RAW = FieldMap(
     event_type="eventType",
 )
 """The article's raw event log (its part A19 in the specification)."""
+
+RECORDS = FieldMap(confidence="confidence", predicted_class="predictedClass", inputs="featureVector", records=True)
+"""Records of a model's owner with the model's answers."""
 
 
 def suggest_fields(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from probewatch.data import spool as codes
 from probewatch.data.article import read_tasks
-from probewatch.data.fields import RAW, FieldMap, fields_of, suggest_fields
+from probewatch.data.fields import RAW, RECORDS, FieldMap, fields_of, suggest_fields
 from probewatch.data.formats import Format, recognise
 from probewatch.data.jsonl import LineReader
 from probewatch.data.lines import Block, CutShortError, read_blocks, read_bytes
@@ -46,7 +46,7 @@ class Ingest:
         self, spool: Spool, fields: FieldMap | None, rejects: RejectList, progress: Callable[[int], None]
     ) -> None:
         self._spool = spool
-        self._strict = fields is not None
+        self._strict = fields not in (None, RECORDS)
         self._fields = fields or RAW
         self._rejects = rejects
         self._progress = progress

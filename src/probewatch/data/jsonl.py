@@ -17,6 +17,7 @@ from probewatch.data.spool import (
     EVENT,
     TEXTS,
     Spool,
+    absent,
     find_rejects,
     insert_statement,
     quote_name,
@@ -101,7 +102,7 @@ def _raw_query(fields: FieldMap, *, source: str, line: str, no_list: str) -> str
     columns = [f"{line} AS line"]
     for name, column in TEXTS.items():
         path = getattr(fields, name)
-        value = "CAST(NULL AS VARCHAR)" if path is None else _reference(path)
+        value = absent(fields.stand_in(name)) if path is None else _reference(path)
         value = f"nullif({value}, '')" if path and name in ("client", "session") else value
         columns.append(f"{value} AS {quote_name(column)}")
     return f"SELECT {', '.join([*columns, f'{_inputs(fields)} AS inputs', f'{no_list} AS no_list'])} FROM {source}"

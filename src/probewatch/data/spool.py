@@ -97,6 +97,11 @@ def quote_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def absent(stand_in: str | None) -> str:
+    """SQL of a field that is not mapped."""
+    return "CAST(NULL AS VARCHAR)" if stand_in is None else quote_text(stand_in)
+
+
 def quote_name(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

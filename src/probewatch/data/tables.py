@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from probewatch.data.fields import DELIMITERS, FieldMap, split_path
 from probewatch.data.lines import Block
 from probewatch.data.rejects import KINDS, explain
-from probewatch.data.spool import EVENT, TEXTS, Spool, find_rejects, insert_statement, quote_name, quote_text
+from probewatch.data.spool import EVENT, TEXTS, Spool, absent, find_rejects, insert_statement, quote_name, quote_text
 from probewatch.errors import LogError
 
 ROWS_A_BATCH = 65_536
@@ -205,7 +205,7 @@ def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
     columns = ["line"]
     for name, column in TEXTS.items():
         path = getattr(fields, name)
-        value = "CAST(NULL AS VARCHAR)" if path is None else _as_text(schema, path)
+        value = absent(fields.stand_in(name)) if path is None else _as_text(schema, path)
         value = f"nullif({value}, '')" if path and name in ("client", "session") else value
         columns.append(f"{value} AS {quote_name(column)}")
     if fields.inputs is None:

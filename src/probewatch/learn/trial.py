@@ -32,7 +32,7 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str,
     Raises:
         DataError: no labelled session.
     """
-    sequences = compute(data.sessions, bundle.features, bundle.scales)
+    sequences = compute(data.sessions, bundle.features, bundle.scales, profiles=data.profiles)
     config = Config().with_changes(bundle.manifest["config"])
     notes, counted = [], data.label >= 0
     if data.sha256 == bundle.manifest["data"]["sha256"]:

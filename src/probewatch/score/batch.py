@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
+from probewatch.data.columns import FEATURES
 from probewatch.data.features import anchor_width, compute
+from probewatch.data.profile import Profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, ranges
 from probewatch.data.state import State, new_state
@@ -43,11 +45,27 @@ class Scorer:
         threshold: float | None = None,
         allow: frozenset[str] = frozenset(),
         threads: int = 0,
+        profiles: Profiles | None = None,
     ) -> None:
+        """A scorer of sessions.
+
+        Args:
+            bundle: a trained detector.
+            threshold: alert at this score instead of the bundle's.
+            allow: clients that never alert.
+            threads: of ONNX Runtime; 0 for all.
+            profiles: of the models that the owner knows, by name; never made of what is scored.
+        """
+        self.profiles = profiles or {}
         self.allow = allow
         self.bundle = bundle
         self.network = Network(bundle.graph, bundle.features, threads=threads)
         self.threshold = bundle.threshold if threshold is None else threshold
+
+    @property
+    def wants_profiles(self) -> bool:
+        """Whether a profile would tell the bundle more than it knows without."""
+        return any(FEATURES[name].group in ("profile", "members") for name in self.bundle.features)
 
     def score(self, chunks: Iterable[Sessions], *, why: bool = True) -> Iterator[Verdicts]:
         """Verdicts on every session, a part at a time; a session cut between chunks is told once, whole.
@@ -63,7 +81,7 @@ class Scorer:
         cut: _Cut | None = None
         for chunk in chunks:
             state = _roomy(state, anchor_width(chunk, self.bundle.features))
-            rows = compute(chunk, self.bundle.features, self.bundle.scales, state)
+            rows = compute(chunk, self.bundle.features, self.bundle.scales, state, profiles=self.profiles)
             verdicts, last = self._verdicts(chunk, rows, cut, why)
             cut = None if chunk.ends[-1] else _Cut(last, verdicts.at(slice(-1, None)))
             done = verdicts if chunk.ends[-1] else verdicts.at(slice(0, -1))

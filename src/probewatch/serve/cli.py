@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import heapq
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -14,11 +16,25 @@ import typer
 from probewatch import __version__
 from probewatch.errors import ConfigError, ProbewatchError
 from probewatch.serve.corpus import corpus
-from probewatch.serve.options import AllowFile, Gap, Json, LabelsFile, Logs, Map, Quiet, Rejects
+from probewatch.serve.options import (
+    AllowFile,
+    Gap,
+    Json,
+    KeyFile,
+    LabelsFile,
+    Logs,
+    Map,
+    ProfilesDir,
+    Quiet,
+    Rejects,
+    TargetsDir,
+)  # fmt: skip
+from probewatch.serve.profile import chosen_profiles, profile, tell_unprofiled
 
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
     from probewatch.data.logs import Log
+    from probewatch.data.profile import Profiles
     from probewatch.learn.labelled import Labelled
     from probewatch.serve.show import Screen
 
@@ -89,6 +105,9 @@ def train(
     split_seed: Annotated[int | None, typer.Option(help="Of the split.")] = None,
     max_fpr: Annotated[float | None, typer.Option(metavar="F", help="Share of benign sessions that may alert.")] = None,
     allow: AllowFile = None,
+    profiles: ProfilesDir = None,
+    targets: TargetsDir = None,
+    key: KeyFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     fields: Map = None,
@@ -108,8 +127,9 @@ def train(
     chosen = _config(preset, config, {name: value for name, value in changes.items() if value is not None})
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device is {device!r}, expected auto, cpu or cuda.")
+    known = chosen_profiles(profiles, targets, key, screen)
     with _read(logs, fields, gap, rejects, screen) as log:
-        data = _labelled(log, labels, allow, screen)
+        data = replace(_labelled(log, labels, allow, screen), profiles=known)
         _train(data, chosen, out, device, resume, screen)
 
 
@@ -121,6 +141,9 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the report.")],
     labels: LabelsFile = None,
     allow: AllowFile = None,
+    profiles: ProfilesDir = None,
+    targets: TargetsDir = None,
+    key: KeyFile = None,
     fields: Map = None,
     gap: Gap = 1800.0,
     rejects: Rejects = None,
@@ -136,8 +159,9 @@ def evaluate(
     _needs_training_extra()
     from probewatch.learn.trial import evaluate_detector
 
+    known = chosen_profiles(profiles, targets, key, screen)
     with _read(logs, fields, gap, rejects, screen) as log:
-        metrics = evaluate_detector(detector, _labelled(log, labels, allow, screen), out)
+        metrics = evaluate_detector(detector, replace(_labelled(log, labels, allow, screen), profiles=known), out)
     for sentence in metrics["notes"]:
         screen.note(sentence)
     screen.table(figures_table(metrics))
@@ -155,6 +179,9 @@ def score(
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
     allow: AllowFile = None,
+    profiles: ProfilesDir = None,
+    targets: TargetsDir = None,
+    key: KeyFile = None,
     fields: Map = None,
     gap: Gap = 1800.0,
     rejects: Rejects = None,
@@ -167,8 +194,9 @@ def score(
 
     screen = Screen(as_json=as_json, quiet=quiet)
     detector = read_bundle(bundle)
+    known = chosen_profiles(profiles, targets, key, screen)
     with _read(logs, fields, gap, rejects, screen) as log:
-        _score(detector, log, out, threshold, allow, screen)
+        _score(detector, log, out, threshold, allow, screen, known)
 
 
 @app.command(epilog="Example: probewatch inspect queries.jsonl.gz")
@@ -237,6 +265,9 @@ def demo(
             _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen)
 
 
+app.command(
+    epilog="Example: probewatch profile --train train.jsonl --holdout others.jsonl --model credit --out profiles"
+)(_sentences(profile))
 app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(_sentences(corpus))
 
 
@@ -325,7 +356,13 @@ def _train(data: Labelled, config: Any, out: Path, device: str, resume: bool, sc
 
 
 def _score(
-    bundle: Bundle, log: Log, out: Path | None, threshold: float | None, allow: Path | None, screen: Screen
+    bundle: Bundle,
+    log: Log,
+    out: Path | None,
+    threshold: float | None,
+    allow: Path | None,
+    screen: Screen,
+    profiles: Profiles | None = None,
 ) -> None:
     from contextlib import nullcontext
     from dataclasses import asdict
@@ -337,15 +374,18 @@ def _score(
 
     if out and out.resolve() in {path.resolve() for path in log.paths}:
         raise ConfigError(f"{out}: it is the log itself, expected another file; choose another --out.")
-    scorer = Scorer(bundle, threshold=threshold, allow=read_allow(allow) if allow else frozenset())
+    allowed = read_allow(allow) if allow else frozenset()
+    scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles)
     highest: list[tuple[bool, float, int, dict[str, Any]]] = []
     sessions = alerts = events = 0
+    models: Counter[str] = Counter()
     file = VerdictFile(out) if out else nullcontext()
     with file as written, screen.progress("scoring") as bar:
         for verdicts in scorer.score(log.sessions()):
             if written is not None:
                 written.write(verdicts)
             sessions += len(verdicts)
+            models.update(verdicts.model)
             alerts += int(verdicts.alert.sum())
             events += int(verdicts.events.sum())
             shown = 1000 if screen.as_json else ROWS
@@ -358,7 +398,14 @@ def _score(
     screen.table(verdict_table(rows, sessions, alerts, scorer.threshold, screen.out.width))
     if out:
         screen.line(f"Verdicts: {out}")
-    form = {"sessions": sessions, "alerts": alerts, "threshold": scorer.threshold, "out": str(out) if out else None}
+    told = tell_unprofiled(models, scorer.profiles, screen) if scorer.wants_profiles else {}
+    form = {
+        **told,
+        "sessions": sessions,
+        "alerts": alerts,
+        "threshold": scorer.threshold,
+        "out": str(out) if out else None,
+    }
     screen.json({**counts, **form, "highest": rows})
 
 

@@ -33,6 +33,22 @@ LabelsFile = Annotated[
         "--labels", metavar="CSV", help="task_id or client, is_malicious; optionally attack, actor, family, target."
     ),
 ]
+ProfilesDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--profiles", metavar="DIR", help="Profiles of the attacked models, as `probewatch profile` wrote them."
+    ),
+]
+TargetsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--targets", metavar="DIR", help="Make profiles first, of DIR/MODEL/train.* and holdout.*, and keep none."
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key", metavar="FILE", help="Key of the profiles, if not in their folder's profiles.key."),
+]
 AllowFile = Annotated[
     Path | None,
     typer.Option("--allow", metavar="FILE", help="Clients known to rescore training customers, one a line."),

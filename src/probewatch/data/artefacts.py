@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all, and the JSON and hashes by which they check themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def dump_json(form: Any) -> bytes:
+    """The one JSON text of a form, for files and for their hashes."""
+    return (json.dumps(form, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def sha256_of(part: bytes) -> str:
+    """Hash of some bytes, in hexadecimal."""
+    return hashlib.sha256(part).hexdigest()
+
+
+def sealed(form: Mapping[str, Any]) -> dict[str, Any]:
+    """The form with the hash of all that is in it."""
+    return {**form, "sha256": sha256_of(dump_json(form))}
+
+
+def is_sealed(form: Mapping[str, Any]) -> bool:
+    """Whether nothing was changed since :func:`sealed`."""
+    return sha256_of(dump_json({name: value for name, value in form.items() if name != "sha256"})) == form.get("sha256")
+
+
+def replace_file(path: Path, part: bytes) -> None:
+    """Put the bytes in the file's place at once; a run that is killed leaves the old one whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,106 @@
+"""Records that the owner of a model has, from files, and the profiles of all models in a folder of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from probewatch.data.fields import RECORDS, TEMPLATE, FieldMap
+from probewatch.data.logs import read_logs
+from probewatch.data.profile import Key, Profile, Records, build_profile
+from probewatch.data.rejects import Counts, Reject
+from probewatch.errors import LogError, MappingError, ProfileError
+
+RECORD_TEMPLATE = '[fields] inputs = "…", confidence = "…"'
+ROLES = ("train", "holdout")
+
+
+@dataclass(frozen=True)
+class Owned:
+    """What a file of records held.
+
+    Attributes:
+        records: those that have an input vector.
+        counts: what became of the lines.
+        rejected: the first thousand rejects.
+        bare: records without an input vector, which are left out.
+    """
+
+    records: Records
+    counts: Counts
+    rejected: list[Reject]
+    bare: int
+
+    def told(self, path: Path) -> list[str]:
+        """What a person should know of what was left out, in sentences."""
+        found = []
+        if self.counts.rejects:
+            found.append(f"{self.counts.rejects:,} lines were rejected, the first: {self.rejected[0]}")
+        if self.bare:
+            found.append(f"{path}: {self.bare:,} records without an input vector were left out.")
+        return found
+
+
+def read_records(path: Path | str, fields: FieldMap | None = None) -> Owned:
+    """The records in a file: JSON lines, CSV or Parquet, plain or gzip.
+
+    Args:
+        path: the file.
+        fields: where a line keeps inputs, confidence and predicted class, the rest is not looked at; without it
+            ``featureVector``, ``confidence`` and ``predictedClass``.
+
+    Raises:
+        LogError: the file cannot be read, or all its lines are rejected.
+        MappingError: it lacks the mapped fields.
+        ProfileError: no record has an input vector.
+    """
+    mapped = fields.of_records() if fields else RECORDS
+    try:
+        with read_logs([path], fields=mapped) as log:
+            sessions, counts, rejected = log.all_sessions(), log.counts, log.rejected
+    except MappingError as error:
+        raise MappingError(str(error).replace(TEMPLATE, RECORD_TEMPLATE)) from error
+    except LogError as error:
+        raise LogError(str(error).replace("a log of queries", "records")) from error
+    widths = np.diff(sessions.input_offsets)
+    present = widths > 0
+    if not present.any():
+        raise ProfileError(
+            f"{path}: no record has an input vector in {mapped.inputs!r}; give a field mapping with {RECORD_TEMPLATE}."
+        )
+    inputs = sessions.inputs.reshape(int(present.sum()), -1)  # of one width: others are rejected
+    return Owned(Records(inputs, sessions.confidence[present]), counts, rejected, int(np.sum(~present)))
+
+
+def read_targets(folder: Path | str, key: Key, fields: FieldMap | None = None) -> tuple[dict[str, Profile], list[str]]:
+    """The profile of each model in a folder: ``MODEL/train.*`` and ``MODEL/holdout.*``.
+
+    Args:
+        folder: of a folder for each model, by its name in the logs.
+        key: 16 secret bytes.
+        fields: see :func:`read_records`.
+
+    Returns:
+        profiles by model, and what a person should know of what was left out, in sentences.
+
+    Raises:
+        ProfileError: no folder, no models in it, or one without its two files.
+        LogError, DataError: a file cannot be read, or holds too little.
+    """
+    folder = Path(folder)
+    models = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    files = {path.name: {role: sorted(path.glob(f"{role}.*")) for role in ROLES} for path in models}
+    files = {model: found for model, found in files.items() if any(found.values())}
+    if not files:
+        raise ProfileError(f"{folder}: expected a folder MODEL with train.* and holdout.* for each model.")
+    wrong = [f"{model}/{role}.*" for model, found in files.items() for role in ROLES if len(found[role]) != 1]
+    if wrong:
+        raise ProfileError(f"{folder}: expected one file each of {', '.join(wrong)}; the endings may be any.")
+    profiles, told = {}, []
+    for model, found in files.items():
+        own = [read_records(found[role][0], fields) for role in ROLES]
+        told += [sentence for role, one in zip(ROLES, own, strict=True) for sentence in one.told(found[role][0])]
+        profiles[model] = build_profile(own[0].records, own[1].records, key, model)
+    return profiles, told

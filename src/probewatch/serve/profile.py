@@ -1,0 +1,181 @@
+"""The verb that makes profiles of attacked models, and what other verbs do with them: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probewatch.errors import ConfigError
+from probewatch.serve.options import Json, KeyFile, Map, Quiet, TargetsDir
+
+SHOWN_MODELS = 5
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from probewatch.data.fields import FieldMap
+    from probewatch.data.profile import Profile, Profiles
+    from probewatch.serve.show import Screen
+
+
+def profile(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the profiles; other models' stay.")],
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The model's training records with its answers.")
+    ] = None,
+    holdout: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Records that it was not trained on, with its answers.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name in the logs.")] = None,
+    targets: TargetsDir = None,
+    from_log: Annotated[
+        list[str] | None,
+        typer.Option("--from-log", metavar="LOG", help="Without records: estimate from a reference period's queries."),
+    ] = None,
+    key: KeyFile = None,
+    fields: Map = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep what you know of your model as a profile: distributions and keyed hashes, and none of its records."""
+    from probewatch.data.profiles import KEY_FILE, take_key, write_profiles
+    from probewatch.serve.show import Screen
+
+    screen = Screen(as_json=as_json, quiet=quiet)
+    by_file = train is not None or holdout is not None
+    if sum((by_file, targets is not None, bool(from_log))) != 1:
+        raise ConfigError("expected one of --train FILE with --holdout FILE, --targets DIR and --from-log LOG.")
+    if targets is None and model is None:
+        raise ConfigError("--model NAME is missing, expected the model's name in the logs.")
+    mapped = _map(fields)
+    if from_log:
+        made, secret = {str(model): _estimated(from_log, mapped, str(model), screen)}, b""
+        where = None
+    else:
+        where = key or out / KEY_FILE
+        secret = take_key(where)
+        made = _owned(train, holdout, str(model), targets, mapped, secret, screen)
+    files = write_profiles(out, made, secret)
+    _show(made, files, where, screen)
+
+
+def chosen_profiles(profiles: Path | None, targets: Path | None, key: Path | None, screen: Screen) -> Profiles:
+    """The profiles that a verb was given; those of ``targets`` are made with a key that nobody keeps.
+
+    Raises:
+        ConfigError: both a folder of profiles and one of targets, or a key without profiles.
+        ProfileError: they cannot be read or made.
+    """
+    if profiles is not None and targets is not None:
+        raise ConfigError("--profiles and --targets are both given, expected one of them.")
+    if key is not None and profiles is None:
+        raise ConfigError("--key is given without --profiles DIR, whose key it is.")
+    if profiles is not None:
+        from probewatch.data.profiles import read_profiles
+
+        return read_profiles(profiles, key)
+    if targets is not None:
+        from probewatch.data.owned import read_targets
+        from probewatch.data.profiles import new_key
+
+        made, told = read_targets(targets, new_key())
+        for sentence in told:
+            screen.note(sentence)
+        return made
+    return {}
+
+
+def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Screen) -> dict[str, Any]:
+    """Say once how many sessions went to models without a profile; the same for JSON.
+
+    Args:
+        models: names in the log, with the number of their sessions.
+    """
+    lacking = {name: count for name, count in models.items() if name not in profiles}
+    total = sum(lacking.values())
+    if total:
+        names = ", ".join(sorted(name or "(none)" for name in lacking)[:SHOWN_MODELS])
+        more = ", …" if len(lacking) > SHOWN_MODELS else ""
+        screen.note(
+            f"{total:,} of {sum(models.values()):,} sessions were judged without a profile of their model, by the"
+            f" features that need none: {names}{more} (see --profiles)."
+        )
+    return {"without_profile": total}
+
+
+def _map(fields: Path | None) -> FieldMap | None:
+    from probewatch.data.fields import FieldMap
+
+    return FieldMap.load(fields) if fields else None
+
+
+def _owned(
+    train: Path | None,
+    holdout: Path | None,
+    model: str,
+    targets: Path | None,
+    fields: FieldMap | None,
+    key: bytes,
+    screen: Screen,
+) -> dict[str, Profile]:
+    from probewatch.data.owned import read_records, read_targets
+    from probewatch.data.profile import build_profile
+
+    if targets is not None:
+        made, told = read_targets(targets, key, fields)
+    elif train is None or holdout is None:
+        raise ConfigError(
+            f"--{'holdout' if holdout is None else 'train'} FILE is missing: a profile sets training records"
+            " against others; without records there is --from-log LOG."
+        )
+    else:
+        own = [read_records(path, fields) for path in (train, holdout)]
+        told = [*own[0].told(train), *own[1].told(holdout)]
+        made = {model: build_profile(own[0].records, own[1].records, key, model)}
+    for sentence in told:
+        screen.note(sentence)
+    return made
+
+
+def _estimated(logs: list[str], fields: FieldMap | None, model: str, screen: Screen) -> Profile:
+    from probewatch.data.estimate import estimate_profile
+    from probewatch.data.logs import read_logs
+
+    with screen.progress("reading") as told:
+        log = read_logs(logs, fields=fields, progress=lambda done, total: told(done, total, ""))
+    with log:
+        if log.counts.rejects:
+            screen.note(f"{log.counts.rejects:,} lines were rejected, the first: {log.rejected[0]}")
+        return estimate_profile(log.all_sessions(), model)
+
+
+def _show(made: Profiles, files: list[Path], key: Path | None, screen: Screen) -> None:
+    from rich.table import Table
+
+    from probewatch.serve.show import figure, name_of
+
+    table = Table(title="Profiles", title_justify="left")
+    table.add_column("model")
+    for head in ("training records", "others", "inputs", "coincidences", "KiB"):
+        table.add_column(head, justify="right")
+    rows = []
+    for (name, one), path in zip(made.items(), files, strict=True):
+        rate = None if one.rate != one.rate else one.rate
+        size = path.stat().st_size
+        row = {
+            "model": name, "file": str(path), "bytes": size, "train": one.records[0], "holdout": one.records[1],
+            "inputs": len(one.widths), "coincidence_rate": rate, "estimated": one.estimated,
+        }  # fmt: skip
+        rows.append(row)
+        table.add_row(
+            name_of(name), f"{one.records[0]:,}", f"{one.records[1]:,}", str(len(one.widths)), figure(rate),
+            f"{size / 1024:.0f}",
+        )  # fmt: skip
+    screen.table(table)
+    if any(one.estimated for one in made.values()):
+        screen.note("Estimated from a log: it knows no training records, so it tells nothing of membership.")
+    if key is not None:
+        screen.line(f"Key: {key}   Keep it apart from the profiles: whoever has both can test guessed records.")
+    screen.json({"profiles": rows, "key": str(key) if key else None})
