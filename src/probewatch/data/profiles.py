@@ -35,12 +35,13 @@ def write_profiles(folder: Path | str, profiles: Profiles, key: Key) -> list[Pat
         key: that they were built with.
 
     Raises:
-        ProfileError: the folder cannot be written.
+        ProfileError: the folder cannot be written, or holds profiles made with another key.
     """
     folder = Path(folder)
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _refuse_mixed(folder, set(map(file_name, profiles)), key if any(p.key for p in profiles.values()) else None)
         for model, profile in profiles.items():
             form = {"format": FORMAT, "version": VERSION, "model": model, "profile": profile.to_json()}
             if profile.key:
@@ -129,6 +130,13 @@ def file_name(model: str) -> str:
     """
     shown = quote(model, safe="", errors="surrogatepass")[:SHOWN_NAME]
     return f"{shown}-{sha256_of(model.encode('utf-8', 'surrogatepass'))[:8]}.json"
+
+
+def _refuse_mixed(folder: Path, replaced: set[str], key: Key | None) -> None:
+    """One folder, one key: else none of its profiles could be read."""
+    for path in sorted(folder.glob("*.json")) if key else ():
+        if path.name not in replaced and _read_form(path).get("key_check", _check_of(key)) != _check_of(key):
+            raise ProfileError(f"{path}: was made with another key; give that one with --key, or another --out.")
 
 
 def _check_of(key: Key) -> str:

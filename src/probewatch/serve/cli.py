@@ -399,14 +399,8 @@ def _score(
     if out:
         screen.line(f"Verdicts: {out}")
     told = tell_unprofiled(models, scorer.profiles, screen) if scorer.wants_profiles else {}
-    form = {
-        **told,
-        "sessions": sessions,
-        "alerts": alerts,
-        "threshold": scorer.threshold,
-        "out": str(out) if out else None,
-    }
-    screen.json({**counts, **form, "highest": rows})
+    form = {"sessions": sessions, "alerts": alerts, "threshold": scorer.threshold, "out": str(out) if out else None}
+    screen.json({**counts, **form, **told, "highest": rows})
 
 
 def _available(summary: dict[str, Any]) -> str:

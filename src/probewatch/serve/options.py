@@ -35,9 +35,7 @@ LabelsFile = Annotated[
 ]
 ProfilesDir = Annotated[
     Path | None,
-    typer.Option(
-        "--profiles", metavar="DIR", help="Profiles of the attacked models, as `probewatch profile` wrote them."
-    ),
+    typer.Option("--profiles", metavar="DIR", help="Profiles of the attacked models (probewatch profile)."),
 ]
 TargetsDir = Annotated[
     Path | None,
@@ -47,7 +45,7 @@ TargetsDir = Annotated[
 ]
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--key", metavar="FILE", help="Key of the profiles, if not in their folder's profiles.key."),
+    typer.Option("--key", metavar="FILE", help="Key of the profiles, if not DIR/profiles.key."),
 ]
 AllowFile = Annotated[
     Path | None,
