@@ -64,6 +64,16 @@ def test_a_scoring_host_needs_no_torch() -> None:
     assert not {"torch", "sklearn", "onnx", "matplotlib"} & set(loaded)
 
 
+FEATURES_FLOW = ("columns", "compiled", "scales", "state", "sketches", "hashes", "step", "profile", "features")
+
+
+@pytest.mark.parametrize("name", FEATURES_FLOW)
+def test_what_features_are_made_of_stands_in_one_order(name: str) -> None:
+    used = {parts[2] for one in _imports(ROOT / "data" / f"{name}.py") if len(parts := one.split(".")) > 2}
+    later = FEATURES_FLOW[FEATURES_FLOW.index(name) :]
+    assert not used & set(later)
+
+
 def test_no_room_is_called_by_what_says_nothing() -> None:
     names = {path.stem for path in ROOT.rglob("*.py")}
     assert not names & {"utils", "util", "common", "base", "manager", "helpers", "misc"}

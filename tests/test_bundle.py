@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from probewatch import bundle as module
 from probewatch.bundle import MANIFEST, Bundle, is_bundle, read_bundle, session_key, write_bundle
+from probewatch.data.artefacts import dump_json, sealed
 from probewatch.errors import BundleError
 from probewatch.network import Network
 
@@ -26,8 +26,7 @@ def _rewrite(folder: Path, **changes: Any) -> None:
     """Change the manifest and make its own hash fit again, as a careful forger would."""
     manifest = json.loads((folder / MANIFEST).read_bytes()) | changes
     manifest.pop("sha256")
-    manifest["sha256"] = module._sha256(module._dump(manifest))
-    (folder / MANIFEST).write_bytes(module._dump(manifest))
+    (folder / MANIFEST).write_bytes(dump_json(sealed(manifest)))
 
 
 def test_what_was_written_is_read_again(bundle: Bundle) -> None:

@@ -74,7 +74,7 @@ class LineReader:
         cursor.execute("BEGIN")
         try:
             raw = self._fast.replace("{source}", source).replace("{first}", str(block.first_line))
-            statement = insert_statement(raw, base=base, query_event=self._fields.query_event)
+            statement = insert_statement(raw, self._fields, base=base)
             rows = cursor.execute(statement).fetchall()[0][0]
             found = find_rejects(cursor, first, first + rows - 1)
         except duckdb.OutOfMemoryException:
@@ -95,7 +95,7 @@ class LineReader:
     def _read_slowly(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> None:
         lines = np.arange(block.first_line, block.first_line + len(block), dtype=np.int64)
         cursor.register("source", pa.table({"line": lines, "text": block.arrow()}))
-        cursor.execute(insert_statement(self._slow, base=base, query_event=self._fields.query_event)).fetchall()
+        cursor.execute(insert_statement(self._slow, self._fields, base=base)).fetchall()
 
 
 def _raw_query(fields: FieldMap, *, source: str, line: str, no_list: str) -> str:

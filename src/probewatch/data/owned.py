@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from probewatch.data.fields import RECORDS, TEMPLATE, FieldMap
 from probewatch.data.logs import read_logs
 from probewatch.data.profile import Key, Profile, Records, build_profile
@@ -22,25 +20,21 @@ class Owned:
     """What a file of records held.
 
     Attributes:
-        records: those that have an input vector.
+        records: all that is whole.
         counts: what became of the lines.
         rejected: the first thousand rejects.
-        bare: records without an input vector, which are left out.
     """
 
     records: Records
     counts: Counts
     rejected: list[Reject]
-    bare: int
 
-    def told(self, path: Path) -> list[str]:
+    @property
+    def told(self) -> list[str]:
         """What a person should know of what was left out, in sentences."""
-        found = []
-        if self.counts.rejects:
-            found.append(f"{self.counts.rejects:,} lines were rejected, the first: {self.rejected[0]}")
-        if self.bare:
-            found.append(f"{path}: {self.bare:,} records without an input vector were left out.")
-        return found
+        if not self.counts.rejects:
+            return []
+        return [f"{self.counts.rejects:,} lines were rejected, the first: {self.rejected[0]}"]
 
 
 def read_records(path: Path | str, fields: FieldMap | None = None) -> Owned:
@@ -52,9 +46,8 @@ def read_records(path: Path | str, fields: FieldMap | None = None) -> Owned:
             ``featureVector``, ``confidence`` and ``predictedClass``.
 
     Raises:
-        LogError: the file cannot be read, or all its lines are rejected.
+        LogError: the file cannot be read, or all its lines are rejected, as for want of an input vector.
         MappingError: it lacks the mapped fields.
-        ProfileError: no record has an input vector.
     """
     mapped = fields.of_records() if fields else RECORDS
     try:
@@ -63,15 +56,11 @@ def read_records(path: Path | str, fields: FieldMap | None = None) -> Owned:
     except MappingError as error:
         raise MappingError(str(error).replace(TEMPLATE, RECORD_TEMPLATE)) from error
     except LogError as error:
-        raise LogError(str(error).replace("a log of queries", "records")) from error
-    widths = np.diff(sessions.input_offsets)
-    present = widths > 0
-    if not present.any():
-        raise ProfileError(
-            f"{path}: no record has an input vector in {mapped.inputs!r}; give a field mapping with {RECORD_TEMPLATE}."
-        )
-    inputs = sessions.inputs.reshape(int(present.sum()), -1)  # of one width: others are rejected
-    return Owned(Records(inputs, sessions.confidence[present]), counts, rejected, int(np.sum(~present)))
+        told = str(error).replace("a log of queries", "records")
+        where = f" Inputs were looked for in {mapped.inputs!r}." if "'inputs'" in told else ""
+        raise LogError(told + where) from error
+    inputs = sessions.inputs.reshape(len(sessions.time_s), -1)  # of one width: others are rejected
+    return Owned(Records(inputs, sessions.confidence), counts, rejected)
 
 
 def read_targets(folder: Path | str, key: Key, fields: FieldMap | None = None) -> tuple[dict[str, Profile], list[str]]:
@@ -101,6 +90,6 @@ def read_targets(folder: Path | str, key: Key, fields: FieldMap | None = None) -
     profiles, told = {}, []
     for model, found in files.items():
         own = [read_records(found[role][0], fields) for role in ROLES]
-        told += [sentence for role, one in zip(ROLES, own, strict=True) for sentence in one.told(found[role][0])]
+        told += own[0].told + own[1].told
         profiles[model] = build_profile(own[0].records, own[1].records, key, model)
     return profiles, told

@@ -41,7 +41,7 @@ def write_profiles(folder: Path | str, profiles: Profiles, key: Key) -> list[Pat
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_mixed(folder, set(map(file_name, profiles)), key if any(p.key for p in profiles.values()) else None)
+        _refuse_mixed(folder, set(map(file_name, profiles)), key if any(one.key for one in profiles.values()) else b"")
         for model, profile in profiles.items():
             form = {"format": FORMAT, "version": VERSION, "model": model, "profile": profile.to_json()}
             if profile.key:
@@ -132,7 +132,7 @@ def file_name(model: str) -> str:
     return f"{shown}-{sha256_of(model.encode('utf-8', 'surrogatepass'))[:8]}.json"
 
 
-def _refuse_mixed(folder: Path, replaced: set[str], key: Key | None) -> None:
+def _refuse_mixed(folder: Path, replaced: set[str], key: Key) -> None:
     """One folder, one key: else none of its profiles could be read."""
     for path in sorted(folder.glob("*.json")) if key else ():
         if path.name not in replaced and _read_form(path).get("key_check", _check_of(key)) != _check_of(key):

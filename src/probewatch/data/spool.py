@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from probewatch.data.fields import FieldMap
 from probewatch.data.shuffle import Shuffle
 
 EVENT, SKIPPED, DUPLICATE = 0, 1, 2
@@ -62,6 +63,7 @@ JUDGED = """SELECT *, CASE
     WHEN "time" IS NULL THEN {NO_TIME}
     WHEN time_s IS NULL OR NOT time_s BETWEEN 0 AND 253402300800 THEN {BAD_TIME}
     WHEN confidence IS NOT NULL AND (probability IS NULL OR NOT probability BETWEEN 0 AND 1) THEN {BAD_CONFIDENCE}
+    WHEN {bare_is_wrong} AND inputs IS NULL THEN {BAD_INPUTS}
     WHEN no_list OR list_count(inputs) <> width OR NOT isfinite(list_sum(inputs)) THEN {BAD_INPUTS}
     WHEN label IS NOT NULL AND mark IS NULL THEN {BAD_LABEL}
     ELSE {EVENT} END AS problem
@@ -81,14 +83,17 @@ EXACT = 1 << 53  # whole numbers up to here are whole in a DOUBLE
 CODES = {name: value for name, value in globals().items() if isinstance(value, int)}
 
 
-def insert_statement(raw: str, *, base: int, query_event: str) -> str:
+def insert_statement(raw: str, fields: FieldMap, *, base: int) -> str:
     """SQL that checks the rows of the query ``raw`` and puts them into the spool.
 
     ``raw`` has the columns line (BIGINT), event_type, client, session, model, time, confidence, predicted, label,
     request (VARCHAR), inputs (DOUBLE[]) and no_list (BOOLEAN: something else stands where they should).
+    Rows without inputs are rejected if the lines are records.
     """
     typed = TYPED.format(raw=raw)
-    judged = JUDGED.format(typed=typed, query_event=quote_text(query_event), **CODES)
+    judged = JUDGED.format(
+        typed=typed, query_event=quote_text(fields.query_event), bare_is_wrong=fields.records, **CODES
+    )
     return INSERT.format(judged=judged, base=base, **CODES)
 
 

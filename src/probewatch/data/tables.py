@@ -61,7 +61,7 @@ class TableReader:
             return found
         with self._spool.cursor() as cursor:
             cursor.register("source", rows.table.append_column("line", pa.array(rows.line)))
-            cursor.execute(insert_statement(self._raw, base=base, query_event=self._fields.query_event)).fetchall()
+            cursor.execute(insert_statement(self._raw, self._fields, base=base)).fetchall()
             rejects = find_rejects(cursor, base + int(rows.line[0]), base + int(rows.line[-1]))
         for arrival, problem in rejects:
             if problem == EVENT:
@@ -73,6 +73,8 @@ class TableReader:
 
     def _value(self, table: pa.Table, row: int, name: str) -> Any:
         path = getattr(self._fields, name)
+        if path is None:
+            return None
         values = [_column(table, one)[row].as_py() for one in ((path,) if isinstance(path, str) else path)]
         return values[0] if isinstance(path, str) else [str(value) for value in values]
 

@@ -132,7 +132,7 @@ def _owned(
         )
     else:
         own = [read_records(path, fields) for path in (train, holdout)]
-        told = [*own[0].told(train), *own[1].told(holdout)]
+        told = own[0].told + own[1].told
         made = {model: build_profile(own[0].records, own[1].records, key, model)}
     for sentence in told:
         screen.note(sentence)

@@ -1,0 +1,113 @@
+"""Views: poorer looks at the same sessions, and shifts by which one threshold serves them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probewatch.data.columns import DEFAULT, FEATURES
+from probewatch.data.profile import Profiles, Records, build_profile
+from probewatch.data.ragged import Ragged
+from probewatch.data.scales import learn_scales
+from probewatch.learn.dataset import Scaler
+from probewatch.learn.graph import build_graph
+from probewatch.learn.labelled import Labelled
+from probewatch.learn.model import LSTMClassifier
+from probewatch.learn.views import VIEWS, WHOLE, shifts_of, stack, view_sessions
+from probewatch.network import Network
+
+
+@pytest.fixture(scope="module")
+def profiles() -> Profiles:
+    """Of the model of the shared log."""
+    random = np.random.default_rng(0)
+    train, holdout = (Records(random.normal(size=(80, 6)), random.uniform(0.5, 1.0, 80)) for _ in range(2))
+    return {"credit": build_profile(train, holdout, bytes(16), "credit")}
+
+
+def _views(labelled: Labelled, profiles: Profiles) -> dict[str, Ragged]:
+    return view_sessions(labelled.sessions, DEFAULT, learn_scales(labelled.sessions), profiles, poorer=True)
+
+
+def _lacking(view: Ragged) -> set[str]:
+    return {name for at, name in enumerate(DEFAULT) if np.isnan(view.values[:, at]).all()}
+
+
+def test_every_view_lacks_its_sign_and_the_whole_lacks_nothing(labelled: Labelled, profiles: Profiles) -> None:
+    views = _views(labelled, profiles)
+    assert set(views) == {WHOLE, *VIEWS}
+    assert not _lacking(views[WHOLE])
+    for name, view in VIEWS.items():
+        assert view.sign in _lacking(views[name])
+        assert {one for one in DEFAULT if FEATURES[one].group in view.lacks} <= _lacking(views[name])
+        np.testing.assert_array_equal(views[name].offsets, views[WHOLE].offsets)
+
+
+def test_a_view_that_would_show_the_whole_again_is_left_out(labelled: Labelled) -> None:
+    assert "no_profile" not in _views(labelled, {})
+    blind = replace(labelled.sessions, confidence=np.full_like(labelled.sessions.confidence, np.nan))
+    assert "no_confidence" not in view_sessions(blind, DEFAULT, {}, {}, poorer=True)
+    bare = replace(blind, inputs=np.zeros(0), input_offsets=np.zeros_like(blind.input_offsets))
+    assert "no_inputs" not in view_sessions(bare, DEFAULT, {}, {}, poorer=True)
+    assert set(view_sessions(labelled.sessions, DEFAULT, {}, {}, poorer=False)) == {WHOLE}
+
+
+def test_stacked_views_lie_end_to_end() -> None:
+    first = Ragged.from_list([np.ones((2, 3)), np.full((4, 3), 2.0)])
+    second = Ragged(first.values * 10.0, first.offsets)
+    stacked = stack({"one": first, "two": second})
+    assert len(stacked) == 4
+    for view, one in enumerate((first, second)):
+        for s in range(2):
+            np.testing.assert_array_equal(stacked[2 * view + s], one[s])
+
+
+def test_shifts_make_one_threshold_serve_every_view() -> None:
+    """Where several signs are missing, their shifts together bring the view's own threshold to the whole's."""
+    thresholds = {WHOLE: 1.0, "no_profile": 0.25, "unknown_model": 2.0, "no_inputs": -1.0, "no_confidence": 3.0}
+    shifts = shifts_of(thresholds, DEFAULT)
+    missing = {
+        "no_profile": ("member_ratio",),
+        "unknown_model": ("member_ratio", "confidence_rank"),
+        "no_inputs": ("centre_distance",),
+        "no_confidence": ("member_ratio", "confidence_rank", "log_odds"),
+    }
+    for view, signs in missing.items():
+        assert thresholds[view] + sum(shifts[sign] for sign in signs) == pytest.approx(thresholds[WHOLE])
+    assert shifts_of({WHOLE: 1.0}, DEFAULT) == {}
+    assert shifts_of(thresholds, ("log_gap",)) == {}
+
+
+def test_the_signs_that_are_missing_in_a_view_are_those_that_its_shift_counts_on(
+    labelled: Labelled, profiles: Profiles
+) -> None:
+    views = _views(labelled, profiles)
+    signs = {view.sign for view in VIEWS.values()}
+    assert signs & _lacking(views["no_profile"]) == {"member_ratio"}
+    assert signs & _lacking(views["unknown_model"]) == {"member_ratio", "confidence_rank"}
+    assert signs & _lacking(views["no_inputs"]) == {"centre_distance"}
+    assert signs & _lacking(views["no_confidence"]) == {"member_ratio", "confidence_rank", "log_odds"}
+
+
+def test_the_graph_shifts_a_step_exactly_where_a_sign_is_missing() -> None:
+    names = ["log_odds", "member_ratio", "log_gap"]
+    random = np.random.default_rng(0)
+    values = random.normal(size=(9, 3)).astype(np.float32)
+    values[[1, 4], 1] = np.nan
+    values[[4, 6], 0] = np.nan
+    scaler = Scaler(np.zeros(3), np.ones(3), 0.0, np.eye(3, dtype=np.float32))
+    model = LSTMClassifier(6, 5)
+    sequences = Ragged(values, np.array([0, 3, 9]))
+
+    def logits(shifts: dict[str, float] | None) -> Any:
+        graph = build_graph([model], scaler, names, (2.0, 0.5), shifts)
+        return Network(graph, names).run(sequences)[0]
+
+    moved = logits({"member_ratio": 0.75, "log_odds": -2.0}) - logits(None)
+    expected = np.zeros(9)
+    expected[[1, 4]] += 0.75
+    expected[[4, 6]] -= 2.0
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
