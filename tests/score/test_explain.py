@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from probewatch.data.columns import DEFAULT
+from probewatch.data.columns import DEFAULT, FLOOR
 from probewatch.data.ragged import Ragged
 from probewatch.learn.dataset import Scaler
 from probewatch.learn.graph import build_graph
@@ -63,6 +65,38 @@ def test_only_what_came_before_the_explained_query_counts() -> None:
     later[3:, 1] = -9.0
     network = _network_that_sees(1)
     assert _explain(network, steps, 3) == _explain(network, later, 3)
+
+
+def test_training_records_touched_are_told_with_what_strangers_would_touch() -> None:
+    """31 of 64 queries where 5 % of strangers coincide: 3.2 expected."""
+    rate, queries, touched = 0.05, 64.0, 31.0
+    chance = rate * queries
+    excess = math.asinh((touched - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
+    say = next(one.say for one in BEHAVIOURS if "records_touched" in one.keys)
+    sentence = "training records touched (31 of 64 different queries, 3.2 expected)"
+    assert say(math.log1p(touched), touched / queries, excess) == sentence
+    fewer = math.asinh((1.0 - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
+    assert "(1 of 64 different queries, 3.2 expected)" in say(math.log1p(1.0), 1.0 / queries, fewer)
+    assert say(0.0, 0.0, -1.0) == "training records touched (none)"
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "sentence"),
+    [
+        ("ratio_mean_32", (math.log(2.5),), "answers as for training records (likelihood ratio 2.5)"),
+        ("ratio_mean_32", (math.log(0.5),), "answers as for strangers (likelihood ratio 0.5)"),
+        ("confidence_mean_4", (0.0, math.log(9.0)), "a climb in confidence (from 0.500 to 0.900)"),
+        ("confidence_mean_4", (math.log(9.0), 0.0), "a fall in confidence (from 0.900 to 0.500)"),
+        (
+            "neighbours",
+            (math.log1p(7), math.log(0.05 + FLOOR)),
+            "repeats around anchors (7 recent queries near, the surest 0.05 of usual away)",
+        ),
+        ("log_gap", (math.log(2.5 + FLOOR),), "pacing (2.5 s between queries)"),
+    ],
+)
+def test_a_behaviour_is_told_in_words_with_its_numbers(key: str, values: tuple[float, ...], sentence: str) -> None:
+    assert next(one.say for one in BEHAVIOURS if key in one.keys)(*values) == sentence
 
 
 def test_every_default_feature_belongs_to_exactly_one_behaviour() -> None:
