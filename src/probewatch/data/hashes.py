@@ -15,18 +15,28 @@ SHIFTS = 2  # grids on which a record is looked up: a value rounded across a bor
 
 
 @compiled
-def fold(inputs, centre, widths, shift, key):  # type: ignore[no-untyped-def]
-    """A keyed hash of the cell that the inputs lie in, on a grid that ``key`` shifts.
+def fill_grid(widths, key, grid):  # type: ignore[no-untyped-def]
+    """Put the width of each input's cells, and by how many cells each grid is shifted, into (D, 1 + SHIFTS)."""
+    for d in range(len(widths)):
+        grid[d, 0] = widths[d]
+        for shift in range(SHIFTS):
+            word = mix(key[1] ^ np.uint64(SHIFTS * d + shift + 1) * np.uint64(0x9E3779B97F4A7C15))
+            grid[d, 1 + shift] = np.float64(word >> np.uint64(11)) * (1.0 / 9007199254740992.0)  # from 0 to 1
+
+
+@compiled
+def fold(inputs, centre, grid, key):  # type: ignore[no-untyped-def]
+    """Keyed hashes of the cells that the inputs lie in on both of the grids that ``key`` shifts.
 
     Values are meant to lie inside their cells: what a log rounds or prints in another form stays there.
     """
-    whole = key[0] ^ np.uint64(shift + 1)
+    one, two = key[0] ^ np.uint64(1), key[0] ^ np.uint64(2)
     for d in range(len(inputs)):
-        word = mix(key[1] ^ np.uint64(SHIFTS * d + shift + 1) * np.uint64(0x9E3779B97F4A7C15))
-        offset = np.float64(word >> np.uint64(11)) * (1.0 / 9007199254740992.0)  # from 0 to 1
-        cell = math.floor((inputs[d] - centre[d]) / widths[d] + offset)
-        whole = mix(whole ^ np.uint64(np.int64(min(max(cell, -9e18), 9e18))))
-    return siphash(whole, key)
+        place = (inputs[d] - centre[d]) / grid[d, 0]
+        place = min(max(place, -9e18), 9e18)
+        one = mix(one ^ np.uint64(np.int64(math.floor(place + grid[d, 1]))))
+        two = mix(two ^ np.uint64(np.int64(math.floor(place + grid[d, 2]))))
+    return siphash(one, key), siphash(two, key)
 
 
 @compiled
@@ -64,8 +74,9 @@ def find_record(reference, model, inputs):  # type: ignore[no-untyped-def]
     start, stop = reference.records[m], reference.records[m + 1]
     if start == stop:
         return -1
+    found = fold(inputs, model.centre, model.grid, reference.keys[m])
     for shift in range(SHIFTS):
-        wanted = fold(inputs, model.centre, model.widths, shift, reference.keys[m])
+        wanted = found[shift]
         hashes = reference.hashes[shift]
         low, high = start, stop
         while low < high:
@@ -80,6 +91,15 @@ def find_record(reference, model, inputs):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def ones(word):  # type: ignore[no-untyped-def]
+    """How many bits of the word are set, counted in ever wider fields (Warren, Hacker's Delight, 5-1)."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
 def mark(counter, k, hash):  # type: ignore[no-untyped-def]
     """Mark the hash in a linear counter; how many different ones it stands for, 0 if it may have come before.
 
@@ -89,14 +109,18 @@ def mark(counter, k, hash):  # type: ignore[no-untyped-def]
     word, bit = np.int64(place >> np.uint64(6)), np.uint64(1) << (place & np.uint64(63))
     if counter[k, word] & bit:
         return 0.0
-    free = 0
+    free = BITS
     for w in range(counter.shape[1]):
-        rest = ~counter[k, w]
-        while rest:
-            rest &= rest - np.uint64(1)
-            free += 1
+        free -= ones(counter[k, w])
     counter[k, word] |= bit
     return BITS / free
+
+
+def grid_of(widths: NDArray[np.float64], key: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """The (D, 1 + SHIFTS) grids of inputs whose cells are ``widths`` wide."""
+    grid = np.empty((len(widths), 1 + SHIFTS))
+    fill_grid(widths, key, grid)
+    return grid
 
 
 def fold_all(
@@ -104,12 +128,11 @@ def fold_all(
 ) -> NDArray[np.uint64]:
     """The (SHIFTS, n) hashes of (n, D) inputs."""
     hashes = np.empty((SHIFTS, len(inputs)), np.uint64)
-    _fold_all(np.ascontiguousarray(inputs), centre, widths, key, hashes)
+    _fold_all(np.ascontiguousarray(inputs), centre, grid_of(widths, key), key, hashes)
     return hashes
 
 
 @compiled
-def _fold_all(inputs, centre, widths, key, hashes):  # type: ignore[no-untyped-def]
-    for shift in range(SHIFTS):
-        for i in range(len(inputs)):
-            hashes[shift, i] = fold(inputs[i], centre, widths, shift, key)
+def _fold_all(inputs, centre, grid, key, hashes):  # type: ignore[no-untyped-def]
+    for i in range(len(inputs)):
+        hashes[0, i], hashes[1, i] = fold(inputs[i], centre, grid, key)

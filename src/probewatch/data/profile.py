@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.columns import FLOOR, ODDS_FLOOR, WINDOW
-from probewatch.data.hashes import SHIFTS, fold_all
+from probewatch.data.hashes import SHIFTS, fold_all, grid_of
 from probewatch.data.scales import QUANTILES, Scale, Scales, learn_scale
 from probewatch.data.sketches import GRAIN, sketch_all
 from probewatch.data.state import Reference
@@ -213,7 +213,7 @@ def reference_of(profiles: Profiles, models: Sequence[str], inputs: NDArray[np.i
     found = Reference(
         np.full((count, edges), np.nan), np.zeros((count, edges + 1)),
         np.full((count, len(QUANTILES)), np.nan), np.full((count, len(QUANTILES)), np.nan),
-        np.full(count, np.nan), np.zeros((count, 2), np.uint64), np.ones(int(inputs[-1])),
+        np.full(count, np.nan), np.zeros((count, 2), np.uint64), np.ones((int(inputs[-1]), 1 + SHIFTS)),
         np.zeros(count + 1, np.int64), np.zeros((SHIFTS, 0), np.uint64), np.zeros((SHIFTS, 0), np.int64),
     )  # fmt: skip
     hashes, numbers = [found.hashes], [found.numbers]
@@ -226,10 +226,11 @@ def reference_of(profiles: Profiles, models: Sequence[str], inputs: NDArray[np.i
             found.edges[m, : len(row.edges)] = row.edges
             found.ratios[m, : len(row.ratios)] = row.ratios
         found.nearest[m], found.centre[m] = row.nearest, row.centre
-        found.widths[inputs[m] : inputs[m + 1]] = row.widths
+        found.grid[inputs[m] : inputs[m + 1], 0] = row.widths
         if row.hashes.shape[1]:
             found.rate[m] = row.rate
             found.keys[m] = np.frombuffer(row.key, "<u8")
+            found.grid[inputs[m] : inputs[m + 1]] = grid_of(row.widths, found.keys[m])
             found.records[m + 1] += row.hashes.shape[1]
             order = np.argsort(row.hashes, axis=1)
             hashes.append(np.take_along_axis(row.hashes, order, axis=1))

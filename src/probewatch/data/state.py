@@ -93,8 +93,8 @@ class Room(NamedTuple):
 class Model(NamedTuple):
     """What is known of the model that a query went to; see ``Scale`` and :class:`Reference`.
 
-    ``number`` is its row in the reference; ``centre``, ``spread`` and ``widths`` are empty where the query's width
-    is not the model's, ``widths`` also where it has no profile.
+    ``number`` is its row in the reference; ``centre``, ``spread`` and ``grid`` are empty where the query's width
+    is not the model's, ``grid`` also where it has no profile.
     """
 
     number: int
@@ -102,7 +102,7 @@ class Model(NamedTuple):
     spread: NDArray[np.float64]
     unit: float
     confidences: NDArray[np.float64]
-    widths: NDArray[np.float64]
+    grid: NDArray[np.float64]
 
 
 class Reference(NamedTuple):
@@ -115,7 +115,7 @@ class Reference(NamedTuple):
         centre: (M, Q) float64 quantiles of a stranger's distance from the centre.
         rate: (M,) float64 share of strangers that coincide with a training record.
         keys: (M, 2) uint64 the secret of the hashes.
-        widths: (D of all models,) float64 the grid of each input, laid out as the scales are.
+        grid: (D of all models, 1 + SHIFTS) float64 the grids of each input, laid out as the scales are.
         records: (M + 1,) int64 offsets into ``hashes`` and ``numbers``.
         hashes: (SHIFTS, R) uint64, sorted within a model.
         numbers: (SHIFTS, R) int64, which record each is.
@@ -127,7 +127,7 @@ class Reference(NamedTuple):
     centre: NDArray[np.float64]
     rate: NDArray[np.float64]
     keys: NDArray[np.uint64]
-    widths: NDArray[np.float64]
+    grid: NDArray[np.float64]
     records: NDArray[np.int64]
     hashes: NDArray[np.uint64]
     numbers: NDArray[np.int64]

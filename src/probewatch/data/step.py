@@ -131,7 +131,7 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
     row[_FARTHEST] = numbers[_MOST_CENTRE] = max(numbers[_MOST_CENTRE], row[_CENTRE])
     here, changed = digest(inputs, state.prints, k)
     grains_of(sketch, grains)
-    record = find_record(reference, model, inputs) if len(model.widths) > 0 else -1
+    record = find_record(reference, model, inputs) if len(model.grid) > 0 else -1
     held = min(seen, WINDOW)
     beside = False
     if held > 0:
@@ -139,7 +139,7 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
         nearest, at, near, repeat = _compare(squares, state.hashes, k, here, unit, held, seen)
         row[_NEAREST] = signals[_S_NEAREST] = math.log(FLOOR + math.sqrt(nearest) / unit)
         beside = math.sqrt(nearest) < NEAR * unit and state.records[k, at]
-        if len(model.widths) > 0:
+        if len(model.grid) > 0:
             row[_NEAREST_RANK] = signals[_S_NEARNESS] = rank(reference.nearest[model.number], row[_NEAREST])
         previous = squares[(seen - 1) % WINDOW]
         row[_PREVIOUS] = signals[_S_PREVIOUS] = math.log(FLOOR + math.sqrt(previous) / unit)
@@ -165,7 +165,7 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
             for d in range(len(inputs)):
                 total += (inputs[d] - state.anchor[k, d]) ** 2
             row[_ANCHOR] = min(math.sqrt(total), LARGEST)
-    if len(model.widths) > 0:
+    if len(model.grid) > 0:
         row[_CENTRE_RANK] = rank(reference.centre[model.number], row[_CENTRE])
         ground = numbers[_GROUND]
         _advance(numbers, row, record)
@@ -302,9 +302,9 @@ def run(  # type: ignore[no-untyped-def]
         m = models[s]
         known = slice(table.inputs[m], table.inputs[m + 1])
         confidences = table.confidences[table.quantiles[m] : table.quantiles[m + 1]]
-        widths = reference.widths[known] if not math.isnan(reference.nearest[m, 0]) else reference.widths[:0]
-        model = Model(m, table.centre[known], table.spread[known], table.unit[m], confidences, widths)
-        other = Model(m, model.centre[:0], model.spread[:0], model.unit, confidences, widths[:0])
+        grid = reference.grid[known] if not math.isnan(reference.nearest[m, 0]) else reference.grid[:0]
+        model = Model(m, table.centre[known], table.spread[known], table.unit[m], confidences, grid)
+        other = Model(m, model.centre[:0], model.spread[:0], model.unit, confidences, grid[:0])
         for i in range(offsets[s], offsets[s + 1]):
             vector = inputs[input_offsets[i] : input_offsets[i + 1]]
             fits = len(vector) == len(model.centre)
