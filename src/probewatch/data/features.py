@@ -54,9 +54,10 @@ def compute(
     out = np.empty((len(sessions.time_s), len(names)), np.float32)
     profiles = profiles or {}
     table = table_of(with_profiles(scales, profiles), models.tolist())
+    digest = sessions.digest if len(sessions.digest) else np.zeros(len(sessions.time_s), np.uint64)
     run(
         state, slots, sessions.before == 0, sessions.offsets, rows.astype(np.int64), sessions.time_s,
-        sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets,
+        sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets, digest,
         table, reference_of(profiles, models.tolist(), table.inputs), columns, _room(sessions), out,
     )  # fmt: skip
     for name, column in sessions.given.items():

@@ -6,7 +6,7 @@ import csv
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class FieldMap:
         predicted_class: the class that the model answered, text or number.
         inputs: the input vector: one path to a list, or a path for each element; a last ``*`` in a
             column's name stands for all columns that begin so, in the file's order.
+        digest: a text that stands for the input vector, where the log keeps a hash of it; ``inputs`` that lead to a
+            text are taken for one too.
         request: id by which a repeated line of the same client is recognised.
         label: whether the query is part of an attack (1, 0, true, false).
         event_type: the kind of event; only those equal to ``query_event`` are queries.
@@ -47,6 +49,7 @@ class FieldMap:
     confidence: str | None = None
     predicted_class: str | None = None
     inputs: str | tuple[str, ...] | None = None
+    digest: str | None = None
     request: str | None = None
     label: str | None = None
     event_type: str | None = None
@@ -120,6 +123,10 @@ class FieldMap:
         return FieldMap(
             confidence=self.confidence, predicted_class=self.predicted_class, inputs=self.inputs, records=True
         )
+
+    def hashed(self) -> FieldMap:
+        """The same for a log in which a text stands where the input vector should."""
+        return replace(self, inputs=None, digest=self.digest or str(self.inputs))
 
     @classmethod
     def load(cls, path: Path | str) -> FieldMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -133,9 +134,10 @@ class Ingest:
 
     def _written_out(self, block: Block) -> FieldMap:
         """The mapping with its patterns replaced by the fields that the first lines have."""
+        texts = _first_texts(block)
         if any(path.endswith("*") for path in self._fields.paths()):
-            return self._fields.fit(fields_of(_first_texts(block)), strict=True)
-        return self._fields
+            return self._fields.fit(fields_of(texts), strict=True)
+        return self._fields.hashed() if _is_hashed(self._fields, texts) else self._fields
 
     def _read_csv(self, path: Path) -> None:
         line = 0
@@ -152,17 +154,17 @@ class Ingest:
         for mapped, rows in read_csv_blocks(blocks, lambda names: self._fields.fit(names, strict=self._strict)):
             if reader is None:
                 self._read -= 1  # the header
-                reader = TableReader(self._spool, mapped, rows.table.schema)
+                reader = TableReader(self._spool, mapped, rows.table)
             self._keep_rows(path, reader, rows)
         self._arrival += line
 
     def _read_parquet(self, path: Path) -> None:
         file = open_parquet(path)
-        schema = file.schema_arrow
-        mapped = self._fields.fit(column_paths(schema), strict=self._strict)
-        reader = TableReader(self._spool, mapped, schema)
+        mapped = self._fields.fit(column_paths(file.schema_arrow), strict=self._strict)
+        reader: TableReader | None = None
         total = 0
         for rows in read_parquet(file, path, mapped):
+            reader = reader or TableReader(self._spool, mapped, rows.table)
             self._read += len(rows.line)
             total += len(rows.line)
             self._keep_rows(path, reader, rows)
@@ -221,6 +223,20 @@ class Ingest:
 
 def _first_texts(block: Block) -> list[str]:
     return [block.text(index) for index in np.flatnonzero(block.usable)[:SAMPLE_LINES].tolist()]
+
+
+def _is_hashed(fields: FieldMap, texts: list[str]) -> bool:
+    """Whether the first value in the place of the inputs is a text."""
+    if not isinstance(fields.inputs, str):
+        return False
+    for text in texts:
+        try:
+            value = fields.find(json.loads(text), "inputs")
+        except (ValueError, RecursionError):
+            continue
+        if value is not None:
+            return isinstance(value, str)
+    return False
 
 
 def _is_in(path: str, names: set[str]) -> bool:

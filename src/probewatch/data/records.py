@@ -24,6 +24,7 @@ class Sessions:
         predicted_class: (N,) int64 code, -1 where absent; the same text has the same code in every log.
         inputs: (M,) float64, all input vectors end to end.
         input_offsets: (N + 1,) int64; query ``i`` asked ``inputs[input_offsets[i]:input_offsets[i + 1]]``.
+        digest: (N,) uint64 hash of an input vector that the log does not show, 0 where absent; empty if there is none.
         given: feature columns that the log already holds (the article's JSON), each (N,) float64.
         arrival: (S,) int64, where in the log each session first comes up; empty where that is not known.
         label: (S,) int8, 1 attack, 0 benign, -1 where the log itself does not say.
@@ -45,6 +46,7 @@ class Sessions:
     ends: NDArray[np.bool_]
     given: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     arrival: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    digest: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -74,6 +76,7 @@ class Sessions:
             ends=self.ends[indices],
             given={name: column[queries] for name, column in self.given.items()},
             arrival=self.arrival[indices] if len(self.arrival) else self.arrival,
+            digest=self.digest[queries] if len(self.digest) else self.digest,
         )
 
     @classmethod
@@ -90,6 +93,7 @@ class Sessions:
             return np.concatenate(found) if found else np.zeros(0, dtype)
 
         arrival = column("arrival", np.int64)
+        digests = [part.digest if len(part.digest) else np.zeros(len(part.time_s), np.uint64) for part in parts]
         return cls(
             session=column("session", object)[starts],
             client=column("client", object)[starts],
@@ -107,6 +111,7 @@ class Sessions:
             ends=np.ones(int(starts.sum()), bool),
             given={name: np.concatenate([part.given[name] for part in parts]) for name in sorted(names)},
             arrival=np.minimum.reduceat(arrival, np.flatnonzero(starts)) if len(arrival) else arrival,
+            digest=np.concatenate(digests) if any(len(part.digest) for part in parts) else np.zeros(0, np.uint64),
         )
 
 

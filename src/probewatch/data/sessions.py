@@ -92,6 +92,7 @@ def _to_sessions(
     label = np.maximum.reduceat(_numbers(table, "label", -1).astype(np.int8), first)
     inputs = table.column("inputs").combine_chunks()
     widths = pc.fill_null(pc.list_value_length(inputs), 0).to_numpy()
+    digest = _numbers(table, "digest", 0).astype(np.uint64)
     chunk = Sessions(
         session=names,
         client=clients,
@@ -106,6 +107,7 @@ def _to_sessions(
         arrival=np.minimum.reduceat(_numbers(table, "arrival", 0), first),
         before=before,
         ends=closed,
+        digest=digest if digest.any() else digest[:0],
         given={name: _numbers(table, f"given_{name}", np.nan) for name in given},
     )
     return chunk, _Open(table.slice(len(table) - 1), names[-1], int(before[-1] + offsets[-1] - offsets[-2]))

@@ -19,9 +19,9 @@ NO_CLIENT, BAD_CLIENT, NO_TIME, BAD_TIME, BAD_CONFIDENCE, BAD_INPUTS, BAD_LABEL,
 
 COLUMNS = """arrival BIGINT, problem UTINYINT, client VARCHAR, session VARCHAR, model VARCHAR,
     time_s DOUBLE, confidence DOUBLE, predicted BIGINT, inputs DOUBLE[], width INTEGER,
-    request VARCHAR, label TINYINT"""
+    request VARCHAR, label TINYINT, digest UBIGINT"""
 
-EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label", "arrival")
+EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label", "arrival", "digest")
 ORDER = "client, model, session, time_s, arrival"
 SHUFFLED_ROWS = 8192
 WIDE = 128  # inputs a query, from where DuckDB's sort may give up for want of memory
@@ -37,6 +37,7 @@ TEXTS = {
     "predicted_class": "predicted",
     "label": "label",
     "request": "request",
+    "digest": "digest",
 }
 
 # A number's unit shows in its digits: seconds up to 11 (the year 5138), then milli-, micro- and nanoseconds.
@@ -75,7 +76,7 @@ INSERT = """INSERT INTO spool SELECT {base} + line, problem,
     CASE WHEN class_number BETWEEN 0 AND {EXACT} AND class_number = floor(class_number)
         THEN CAST(class_number AS BIGINT) WHEN predicted IS NULL THEN -1
         ELSE CAST(md5_number_lower(predicted) >> 2 AS BIGINT) END,
-    inputs, width, request, mark
+    inputs, width, request, mark, md5_number_lower(digest)
 FROM ({judged})"""
 
 EXACT = 1 << 53  # whole numbers up to here are whole in a DOUBLE
@@ -87,7 +88,7 @@ def insert_statement(raw: str, fields: FieldMap, *, base: int) -> str:
     """SQL that checks the rows of the query ``raw`` and puts them into the spool.
 
     ``raw`` has the columns line (BIGINT), event_type, client, session, model, time, confidence, predicted, label,
-    request (VARCHAR), inputs (DOUBLE[]) and no_list (BOOLEAN: something else stands where they should).
+    request, digest (VARCHAR), inputs (DOUBLE[]) and no_list (BOOLEAN: something else stands where they should).
     Rows without inputs are rejected if the lines are records.
     """
     typed = TYPED.format(raw=raw)
@@ -180,13 +181,13 @@ class Spool:
 
     def fields_with_values(self) -> set[str]:
         """Names of our fields that have a value in some query; client and session if they ever differ."""
-        client, model, confidence, predicted, inputs, request, label = self.rows(
+        client, model, confidence, predicted, inputs, request, label, digest = self.rows(
             "SELECT count(nullif(client, session)), count(nullif(model, '')), count(confidence),"
-            " count(nullif(predicted, -1)), count(width), count(request), count(label)"
+            " count(nullif(predicted, -1)), count(width), count(request), count(label), count(digest)"
             f" FROM spool WHERE problem = {EVENT}"
         )[0]
         counts = {"client": client, "session": client, "model": model, "confidence": confidence}
-        counts |= {"predicted_class": predicted, "inputs": inputs, "request": request, "label": label}
+        counts |= {"predicted_class": predicted, "inputs": inputs, "request": request, "label": label, "digest": digest}
         return {"time"} | {name for name, count in counts.items() if count}
 
     def reject_unusual_lengths(self) -> list[tuple[int, str, int, int]]:

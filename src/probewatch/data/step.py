@@ -181,6 +181,20 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
 
 
 @compiled
+def _recall(state, k, hashed, row, signals):  # type: ignore[no-untyped-def]
+    """What the hash of an input vector shows, where the log has no more of it: whether it is a repeat."""
+    seen = int(state.numbers[k, _COMPARED])
+    repeat = 0.0
+    for w in range(min(seen, WINDOW)):
+        if state.hashes[k, w] == hashed:
+            repeat = 1.0
+    if seen > 0:
+        row[_REPEAT] = signals[_S_REPEAT] = repeat
+    state.hashes[k, seen % WINDOW] = hashed
+    state.numbers[k, _COMPARED] = seen + 1.0
+
+
+@compiled
 def _follow(moments, k, signals, row):  # type: ignore[no-untyped-def]
     """Running means and spreads of the signals (West 1979); a missing one leaves them as they are.
 
@@ -224,7 +238,7 @@ def _begin(state, k):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def step(state, k, time, confidence, klass, inputs, model, reference, room):  # type: ignore[no-untyped-def]
+def step(state, k, time, confidence, klass, inputs, hashed, model, reference, room):  # type: ignore[no-untyped-def]
     """Take one query of session ``k`` into its state; writes its features to ``room.row``, NaN where it tells none."""
     row, signals = room.row, room.signals
     numbers = state.numbers[k]
@@ -264,14 +278,18 @@ def step(state, k, time, confidence, klass, inputs, model, reference, room):  # 
             row[_CLASS_CHANGE] = signals[_S_CLASS] = 1.0 if klass != numbers[_LAST_CLASS] else 0.0
         numbers[_LAST_CLASS] = klass
 
-    if len(inputs) > 0:
-        if len(inputs) != numbers[_WIDTH]:  # the first vector, or one that those before cannot be compared with
-            numbers[_WIDTH] = len(inputs)
+    width = len(inputs) if len(inputs) > 0 or hashed == 0 else -1
+    if width != 0:
+        if width != numbers[_WIDTH]:  # the first vector, or one that those before cannot be compared with
+            numbers[_WIDTH] = width
             numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
             numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE] = np.inf, -1.0
             for p in range(SKETCH):
                 state.centre[k, p] = 0.0
-        _ask(state, k, confidence, odds, klass, inputs, model, reference, room)
+        if width > 0:
+            _ask(state, k, confidence, odds, klass, inputs, model, reference, room)
+        else:
+            _recall(state, k, hashed, row, signals)
     _follow(state.moments, k, signals, row)
     numbers[_TIME] = time
     numbers[_COUNT] = count + 1.0
@@ -289,6 +307,7 @@ def run(  # type: ignore[no-untyped-def]
     klass,
     inputs,
     input_offsets,
+    digests,
     table,
     reference,
     columns,
@@ -308,6 +327,17 @@ def run(  # type: ignore[no-untyped-def]
         for i in range(offsets[s], offsets[s + 1]):
             vector = inputs[input_offsets[i] : input_offsets[i + 1]]
             fits = len(vector) == len(model.centre)
-            step(state, slots[s], time[i], confidence[i], klass[i], vector, model if fits else other, reference, room)
+            step(
+                state,
+                slots[s],
+                time[i],
+                confidence[i],
+                klass[i],
+                vector,
+                digests[i],
+                model if fits else other,
+                reference,
+                room,
+            )
             for j in range(len(columns)):
                 out[i, j] = room.row[columns[j]]

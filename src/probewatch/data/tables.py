@@ -45,10 +45,11 @@ class Rows:
 class TableReader:
     """Reads rows with the columns of ``schema`` into a spool; may be called from several threads at once."""
 
-    def __init__(self, spool: Spool, fields: FieldMap, schema: pa.Schema) -> None:
+    def __init__(self, spool: Spool, fields: FieldMap, table: pa.Table) -> None:
+        fields = fields.hashed() if _is_hashed(fields, table) else fields
         self._spool = spool
         self._fields = fields
-        self._raw = _raw_query(fields, schema)
+        self._raw = _raw_query(fields, table.schema)
 
     def read(self, rows: Rows, *, base: int) -> list[tuple[int, str, str]]:
         """Check and keep rows; line ``n`` arrives at ``base + n``.
@@ -201,6 +202,21 @@ def column_paths(schema: pa.Schema) -> list[str]:
         inner = column_paths(pa.schema(list(field.type))) if pa.types.is_struct(field.type) else []
         paths += [f"{field.name}.{path}" for path in inner] if inner else [field.name]
     return paths
+
+
+def _is_hashed(fields: FieldMap, table: pa.Table) -> bool:
+    """Whether the first value in the place of the inputs is a text, and no list or number written as one."""
+    if not isinstance(fields.inputs, str):
+        return False
+    column = _column(table, fields.inputs).drop_null()
+    if not len(column) or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    text = column[0].as_py().strip()
+    try:
+        float(text)
+    except ValueError:
+        return not text.startswith("[")
+    return False
 
 
 def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
