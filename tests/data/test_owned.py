@@ -117,6 +117,14 @@ def test_a_folder_of_targets_gives_a_profile_for_each(tmp_path: Path) -> None:
     assert told == []
 
 
+def test_profiles_that_nobody_keeps_are_the_same_each_time(tmp_path: Path) -> None:
+    one, two = (read_targets(targets_in(tmp_path / name))[0] for name in ("one", "two"))
+    assert {model: profile.to_json() for model, profile in one.items()} == {
+        model: profile.to_json() for model, profile in two.items()
+    }
+    assert one["one"].key == two["one"].key != bytes(16)
+
+
 def test_a_folder_that_lacks_files_is_refused_with_all_their_names(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="expected a folder MODEL with train"):
         read_targets(tmp_path / "nowhere", KEY)

@@ -112,7 +112,7 @@ def test_train_evaluate_and_score_take_targets_or_profiles(
     scored = json.loads(_run("score", out, log, *known, "--json").stdout)
     assert scored["without_profile"] == 0
     again = json.loads(_run("score", out, log, "--targets", targets, "--json").stdout)
-    assert again["highest"] == scored["highest"]  # another key, the same numbers
+    assert again["highest"] == scored["highest"]  # another key, the same features: no training record is asked for
     text = "".join(path.read_text(errors="replace") for path in out.rglob("*") if path.is_file())
     assert (tmp_path / "p" / KEY_FILE).read_text().strip() not in text
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from probewatch.data.fields import RECORDS, TEMPLATE, FieldMap
 from probewatch.data.logs import read_logs
-from probewatch.data.profile import Key, Profile, Records, build_profile
+from probewatch.data.profile import KEY_BYTES, Key, Profile, Records, build_profile
 from probewatch.data.rejects import Counts, Reject
 from probewatch.errors import LogError, MappingError, ProfileError
 
@@ -63,12 +64,15 @@ def read_records(path: Path | str, fields: FieldMap | None = None) -> Owned:
     return Owned(Records(inputs, sessions.confidence), counts, rejected)
 
 
-def read_targets(folder: Path | str, key: Key, fields: FieldMap | None = None) -> tuple[dict[str, Profile], list[str]]:
+def read_targets(
+    folder: Path | str, key: Key | None = None, fields: FieldMap | None = None
+) -> tuple[dict[str, Profile], list[str]]:
     """The profile of each model in a folder: ``MODEL/train.*`` and ``MODEL/holdout.*``.
 
     Args:
         folder: of a folder for each model, by its name in the logs.
-        key: 16 secret bytes.
+        key: 16 secret bytes. Without it they are made of the records, so that the same files give the same features:
+            for profiles that nobody keeps, since whoever has the records needs no key.
         fields: see :func:`read_records`.
 
     Returns:
@@ -87,9 +91,16 @@ def read_targets(folder: Path | str, key: Key, fields: FieldMap | None = None) -
     wrong = [f"{model}/{role}.*" for model, found in files.items() for role in ROLES if len(found[role]) != 1]
     if wrong:
         raise ProfileError(f"{folder}: expected one file each of {', '.join(wrong)}; the endings may be any.")
-    profiles, told = {}, []
-    for model, found in files.items():
-        own = [read_records(found[role][0], fields) for role in ROLES]
-        told += own[0].told + own[1].told
-        profiles[model] = build_profile(own[0].records, own[1].records, key, model)
-    return profiles, told
+    owned = {model: [read_records(found[role][0], fields) for role in ROLES] for model, found in files.items()}
+    told = [sentence for pair in owned.values() for one in pair for sentence in one.told]
+    secret = key or _key_of([one.records for pair in owned.values() for one in pair])
+    return {
+        model: build_profile(pair[0].records, pair[1].records, secret, model) for model, pair in owned.items()
+    }, told
+
+
+def _key_of(records: list[Records]) -> Key:
+    mixed = hashlib.blake2b(digest_size=KEY_BYTES)
+    for one in records:
+        mixed.update(one.inputs.tobytes())
+    return mixed.digest()

@@ -23,7 +23,8 @@ from probewatch.data.sketches import GRAIN, sketch_all
 from probewatch.data.state import Reference
 from probewatch.errors import DataError
 
-Key = bytes  # 16 secret bytes
+KEY_BYTES = 16
+Key = bytes  # so many secret bytes
 BINS = 16  # at most, of confidences whose likelihoods are compared
 PER_BIN = 20  # answers of each kind that a bin should hold
 CELL = 0.02  # a record is looked up in a cell of so many spreads: what is nearer is the same record
@@ -158,7 +159,7 @@ def _check(train: Records, holdout: Records, model: str) -> None:
 
 def derive_key(key: Key, model: str) -> Key:
     """The key of one model's hashes, so that a record shared by two models cannot be seen in their profiles."""
-    return hashlib.blake2b(model.encode("utf-8", "surrogatepass"), key=key, digest_size=16).digest()
+    return hashlib.blake2b(model.encode("utf-8", "surrogatepass"), key=key, digest_size=KEY_BYTES).digest()
 
 
 def log_odds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:

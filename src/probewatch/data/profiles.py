@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 from probewatch.data.artefacts import dump_json, is_sealed, replace_file, sealed, sha256_of
-from probewatch.data.profile import Key, Profile, Profiles, derive_key
+from probewatch.data.profile import KEY_BYTES, Key, Profile, Profiles, derive_key
 from probewatch.errors import ProfileError
 
 FORMAT = "probewatch profile"
 VERSION = 1
 KEY_FILE = "profiles.key"
-KEY_BYTES = 16
 SHOWN_NAME = 60  # characters of a model's name in its file's
 
 

@@ -62,7 +62,7 @@ def profile(
 
 
 def chosen_profiles(profiles: Path | None, targets: Path | None, key: Path | None, screen: Screen) -> Profiles:
-    """The profiles that a verb was given; those of ``targets`` are made with a key that nobody keeps.
+    """The profiles that a verb was given; those of ``targets`` are made and not kept.
 
     Raises:
         ConfigError: both a folder of profiles and one of targets, or a key without profiles.
@@ -78,9 +78,8 @@ def chosen_profiles(profiles: Path | None, targets: Path | None, key: Path | Non
         return read_profiles(profiles, key)
     if targets is not None:
         from probewatch.data.owned import read_targets
-        from probewatch.data.profiles import new_key
 
-        made, told = read_targets(targets, new_key())
+        made, told = read_targets(targets)
         for sentence in told:
             screen.note(sentence)
         return made
