@@ -326,9 +326,9 @@ def test_huge_and_denormal_values_give_finite_features(
 
 
 def test_the_state_of_a_session_is_small() -> None:
-    """3.6 KiB at most, without the exact anchor, which only the article's distance needs."""
+    """2.6 KiB at most, without the exact anchor, which only the article's distance needs."""
     size_bytes = sum(array.nbytes for array in new_state(100)) / 100
-    assert size_bytes <= 3.6 * 1024
+    assert size_bytes <= 2.6 * 1024
     assert {array.shape[0] for array in new_state(100)} == {100}
     assert isinstance(new_state(1), State)
 

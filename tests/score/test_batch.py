@@ -12,6 +12,7 @@ import pytest
 
 from probewatch.bundle import Bundle
 from probewatch.data.logs import read_logs
+from probewatch.data.profile import Records, build_profile
 from probewatch.data.records import Sessions
 from probewatch.errors import DataError
 from probewatch.score.batch import Scorer
@@ -105,6 +106,22 @@ def test_small_chunks_of_a_log_change_no_verdict(
     np.testing.assert_allclose(cut.score, verdicts.score, atol=1e-5)
     np.testing.assert_allclose(cut.last_score, verdicts.last_score, atol=1e-5)
     assert cut.first_alert.tolist() == verdicts.first_alert.tolist()
+
+
+def test_a_profile_counts_and_small_chunks_change_no_verdict_with_one(
+    bundle: Bundle, log_files: tuple[Path, Path]
+) -> None:
+    random = np.random.default_rng(0)
+    train, holdout = (Records(random.normal(size=(60, 6)), random.uniform(0.5, 1.0, 60)) for _ in range(2))
+    scorer = Scorer(bundle, profiles={"credit": build_profile(train, holdout, bytes(16), "credit")})
+    with read_logs([log_files[0]]) as log:
+        whole = list(scorer.score(log.sessions()))
+        small = list(scorer.score(log.sessions(chunk_events=7)))
+        plain = list(Scorer(bundle).score(log.sessions()))
+    assert scorer.wants_profiles
+    one, two, three = (np.concatenate([part.score for part in parts]) for parts in (whole, small, plain))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    assert not np.allclose(one, three, atol=1e-5)
 
 
 def test_scoring_changes_nothing_it_was_given(bundle: Bundle, sessions: Sessions) -> None:
