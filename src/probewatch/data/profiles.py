@@ -125,7 +125,7 @@ def file_name(model: str) -> str:
     """The file of a model's profile: legible, and different for different names on every file system.
 
     >>> file_name("credit/v2")
-    'credit%2Fv2-6e1a4a84.json'
+    'credit%2Fv2-5e3a7854.json'
     """
     shown = quote(model, safe="", errors="surrogatepass")[:SHOWN_NAME]
     return f"{shown}-{sha256_of(model.encode('utf-8', 'surrogatepass'))[:8]}.json"
