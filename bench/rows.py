@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.columns import (
+    AFIELD,
+    CANDIDATES,
+    CUSTOMERS,
     FEATURES,
     FLOOR,
     HALF_LIVES,
@@ -122,6 +125,7 @@ class Watch:
         self.profile = profile
         self.members = members
         self.different, self.touched = Counter(), Counter()
+        self.ground, self.taken, self.for_answers, self.for_records = 0, 0, 0.0, 0.0
         self.count = 0
         self.first = self.time = self.last_odds = np.nan
         self.high, self.low = -np.inf, np.inf
@@ -215,16 +219,33 @@ class Watch:
             row[PLACE["distance_from_anchor_vector"]] = np.linalg.norm(inputs - self.anchor)
         if self.known is not None:
             row[PLACE["centre_rank"]] = np.mean(self.known.centre <= row[PLACE["centre_distance"]])
-            self._touch(inputs, record, self.known.rate, row, signals)
+            nearest, ratio = row[PLACE["nearest_rank"]], row[PLACE["member_ratio"]]
+            anew = bool(np.isnan(nearest) or (nearest > AFIELD and row[PLACE["repeat"]] == 0.0))
+            self.ground += anew
+            self.taken += anew and record >= 0
+            row[PLACE["anchors"]] = np.log1p(self.ground)
+            if not np.isnan(ratio):
+                evidence = np.log(1.0 - CANDIDATES + CANDIDATES * np.exp(ratio))
+                self.for_answers = max(0.0, self.for_answers + evidence * anew)
+                row[PLACE["answer_evidence"]] = np.log1p(self.for_answers)
+            self._touch(inputs, record, anew, self.known.rate, row, signals)
         at = self.compared % WINDOW
         self.records[at] = record >= 0
         self.sketches[at], self.vectors[at], self.odds[at], self.classes[at] = sketch, inputs, odds, klass
         self.prints = prints
         self.compared += 1
 
-    def _touch(self, inputs: NDArray[Any], record: int, rate: float, row: NDArray[Any], signals: NDArray[Any]) -> None:
+    def _touch(
+        self, inputs: NDArray[Any], record: int, anew: bool, rate: float, row: NDArray[Any], signals: NDArray[Any]
+    ) -> None:
         if np.isnan(rate):
             return
+        usual = rate + CUSTOMERS * (1.0 - rate)
+        chosen = usual + CANDIDATES * (1.0 - usual)
+        evidence = np.log(chosen / usual) if record >= 0 else np.log((1.0 - chosen) / (1.0 - usual))
+        self.for_records = max(0.0, self.for_records + evidence * anew)
+        row[PLACE["record_evidence"]] = np.log1p(self.for_records)
+        row[PLACE["anchor_share"]] = self.taken / self.ground
         self.different.add(digest_of(inputs))
         if record >= 0:
             self.touched.add(int(mix(np.array([record + 1], np.uint64))[0]))

@@ -62,6 +62,25 @@ def column(name: str, sessions: Sessions, scales: dict[str, Scale] | None = None
     return compute(sessions, [name], scales or {}).values[:, 0]
 
 
+@pytest.mark.parametrize("inputs", [30, 5])
+def test_with_profiles_too_the_compiled_features_are_those_of_plain_numpy(inputs: int) -> None:
+    sessions = make_sessions(6, 70, inputs=inputs, seed=inputs)
+    vectors = sessions.inputs.reshape(-1, inputs)
+    random = np.random.default_rng(0)
+    profiles = {
+        f"model_{at}": build_profile(
+            Records(vectors[at::7], random.uniform(0.6, 1.0, len(vectors[at::7]))),
+            Records(vectors[at + 2 :: 7], random.uniform(0.4, 1.0, len(vectors[at + 2 :: 7]))),
+            b"0123456789abcdef", f"model_{at}",
+        )
+        for at in range(2)
+    }  # fmt: skip
+    ours = compute(sessions, ALL, {}, profiles=profiles).values
+    rows = compute_by_row(sessions, ALL, {}, profiles)
+    np.testing.assert_allclose(ours, rows, rtol=1e-4, atol=1e-4)
+    assert np.nanmax(ours[:, ALL.index("records_touched")]) > 1.0
+
+
 @pytest.mark.parametrize("inputs", [30, 5, 80])
 @pytest.mark.parametrize("known", [True, False])
 def test_the_compiled_features_are_those_of_plain_numpy_row_by_row(inputs: int, known: bool) -> None:
@@ -190,7 +209,13 @@ def test_a_log_without_inputs_lacks_what_is_made_of_inputs_and_no_more(complete:
     whole = compute(complete, ALL, {}, profiles=profiles).values
     bare = dataclasses.replace(complete, inputs=np.zeros(0), input_offsets=np.zeros(41, np.int64))
     values = compute(bare, ALL, {}, profiles=profiles).values
-    lacking = in_group("inputs", "members") | {"constant_change", "nearest_rank", "centre_rank"}
+    lacking = in_group("inputs", "members") | {
+        "constant_change",
+        "nearest_rank",
+        "centre_rank",
+        "anchors",
+        "answer_evidence",
+    }
     lacking |= {name for name in ALL if name.startswith("nearness")}
     assert not absent(whole)
     assert absent(values) == lacking
@@ -215,7 +240,13 @@ def test_a_log_without_confidences_lacks_what_is_made_of_confidences_and_no_more
     lacking = in_group("confidence") | {
         name for name in ALL if name.startswith(("confidence", "rank", "ratio", "jump"))
     }
-    lacking |= {"member_ratio", "distance_from_anchor_vector", "anchor_distance", "nearest_confidence_change"}
+    lacking |= {
+        "member_ratio",
+        "answer_evidence",
+        "distance_from_anchor_vector",
+        "anchor_distance",
+        "nearest_confidence_change",
+    }
     assert absent(values) == lacking
     assert same(values, whole) == set(ALL) - lacking
 

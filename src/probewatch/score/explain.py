@@ -65,12 +65,15 @@ def _records(touched: float, share: float, excess: float) -> str:
 
 BEHAVIOURS = (
     Behaviour(
-        ("on_record", "near_record", "records_", "touch_"),
+        ("on_record", "near_record", "records_", "record_evidence", "anchor_share", "touch_"),
         ("records_touched", "records_share", "records_excess"),
         _records,
         total=True,
     ),
-    Behaviour(("member_ratio", "ratio_"), ("ratio_mean_32",), _answers),
+    Behaviour(("member_ratio", "ratio_", "answer_evidence"), ("ratio_mean_32",), _answers),
+    Behaviour(
+        ("anchors",), ("anchors",), lambda value: f"queries on new ground ({math.expm1(value):.0f} so far)", total=True
+    ),
     Behaviour(
         ("response_confidence", "log_odds", "confidence_rank", "lowest_confidence", "confidence_mean", "rank_mean"),
         ("log_odds",),
