@@ -70,7 +70,7 @@ def corpus(
     if find_spec("sklearn") is None:
         raise ConfigError("corpora need scikit-learn, which this host lacks; pip install 'probewatch[corpus]'.")
     from probewatch.corpus.generate import make_corpus
-    from probewatch.serve.show import Screen
+    from probewatch.serve.screen import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
     chosen = _recipe(recipe, {"sessions": sessions, "seed": seed})

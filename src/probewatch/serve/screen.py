@@ -1,0 +1,64 @@
+"""Where a verb prints: JSON or tables on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from probewatch.data.cells import printable
+
+WIDTH = 160  # columns of a table that goes to no terminal, unless COLUMNS says otherwise
+
+
+class Screen:
+    """Where a verb prints: JSON or tables on stdout, progress and notes on stderr."""
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.out = Console(highlight=False)
+        self.err = Console(stderr=True, highlight=False)
+        if not self.out.is_terminal and "COLUMNS" not in os.environ:
+            self.out = Console(highlight=False, width=WIDTH)
+
+    def note(self, text: str) -> None:
+        """A sentence on stderr."""
+        if not self.quiet:
+            self.err.print(escape(printable(text)), soft_wrap=True)
+
+    def json(self, form: Mapping[str, Any]) -> None:
+        """The one JSON object of a run with ``--json``."""
+        if self.as_json:
+            print(json.dumps(form, ensure_ascii=True))
+
+    def table(self, table: Table) -> None:
+        """A table on stdout."""
+        if not self.as_json and not self.quiet:
+            self.out.print(table)
+
+    def line(self, text: str) -> None:
+        """A line on stdout."""
+        if not self.as_json and not self.quiet:
+            self.out.print(text, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[float, float, str], None]]:
+        """A bar on stderr; call it with what is done, what there is, and a word."""
+        if self.quiet or not self.err.is_terminal:
+            yield lambda done, total, word: None
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[word]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(title, total=None, word="")
+            yield lambda done, total, word: bar.update(task, completed=done, total=total or None, word=word)
