@@ -299,7 +299,7 @@ def _find_undecodable(content: memoryview, starts: NDArray[np.int64], ends: NDAr
         except UnicodeDecodeError as error:
             at = position + error.start
             index = int(np.searchsorted(ends, at, side="right"))
-            place = f"byte {at - int(starts[index]) + 1} of the line is 0x{content[at]:02x}"
-            found[index] = f"{place}, expected UTF-8; convert the file"
+            place = f"byte {at - int(starts[index]) + 1} of the line"
+            found[index] = f"{place} is not UTF-8; convert the file"
             position = int(ends[index])
     return found
