@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 
 from probewatch.data.fields import FieldMap
 from probewatch.data.logs import Log, read_logs
-from probewatch.errors import LogError, MappingError
+from probewatch.errors import LogError, MappingError, OutputError
 
 
 def event(step: int = 0, **changes: Any) -> dict[str, Any]:
@@ -538,6 +541,81 @@ def test_the_summary_tells_what_a_log_holds(tmp_path: Path) -> None:
             "first": "2026-03-01T00:00:00+00:00",
             "last": "2026-03-01T00:00:09+00:00",
             "reasons": {"not a JSON object": 1},
+            "cut_short": [],
+            "before_1973": 0,
             "given": [],
             "fields": ["client", "confidence", "inputs", "model", "predicted_class", "session", "time"],
         }
+
+
+def test_standard_input_is_read_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = "\n".join(json.dumps(event(n)) for n in range(3)) + "\n{\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with read_logs(["-"]) as log:
+        assert (log.counts.events, log.counts.rejects) == (3, 1)
+        assert str(log.rejected[0]).startswith("standard input:4: the line is not JSON")
+        plain = write(tmp_path / "a.jsonl", content.splitlines())
+        with read_logs([plain]) as same:
+            assert log.sha256 == same.sha256
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"PK\x03\x04")))
+    with pytest.raises(LogError, match=r"^standard input: is a zip archive"):
+        read_logs(["-"])
+
+
+@pytest.mark.parametrize(("end", "cut"), [("", True), ("\n", False)])
+def test_a_log_that_breaks_off_in_its_last_line_is_told(tmp_path: Path, end: str, cut: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event(0)) + "\n" + json.dumps(event(1))[:-5] + end)
+    with read_logs([path]) as log:
+        assert log.counts.rejects == 1
+        assert log.cut_short == ((str(path),) if cut else ())
+
+
+def test_small_numbers_as_times_are_counted(tmp_path: Path) -> None:
+    fields = FieldMap(client="who", time="when")
+    path = write(tmp_path / "a.jsonl", [{"who": "a", "when": when} for when in (5, 7, 1772323200)])
+    with read_logs([path], fields=fields) as log:
+        assert log.early == log.summary()["before_1973"] == 2
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps(ARTICLE))
+    with read_logs([path]) as log:
+        assert log.early == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("lines", [1, 3000])
+def test_rejects_on_a_full_disk_are_a_sentence_that_blames_the_file_not_the_log(tmp_path: Path, lines: int) -> None:
+    rejects = tmp_path / "out" / "rejects"
+    rejects.parent.mkdir()
+    rejects.write_text("old")
+    Path(f"{rejects}.partial").symlink_to("/dev/full")
+    path = write(tmp_path / "a.jsonl", [event(0), *["{"] * lines])
+    with pytest.raises(
+        OutputError, match=r"out/rejects: the rejects cannot be written there \(No space left"
+    ) as caught:
+        read_logs([path], rejects=rejects)
+    assert "a.jsonl" not in str(caught.value)
+    assert list(rejects.parent.iterdir()) == [rejects]
+    assert rejects.read_text() == "old"
+
+
+def test_a_limit_on_the_size_of_files_does_not_blame_the_log(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0)])
+    code = (
+        "import resource, sys; from probewatch import read_logs\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)\n"
+        "try: read_logs([sys.argv[1]])\nexcept OSError as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("OutputError ")
+    assert "a.jsonl" not in told
+
+
+def test_scratch_files_that_cannot_be_kept_are_a_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0)])
+    code = (
+        "import sys, tempfile; from probewatch import read_logs; tempfile.tempdir = '/nowhere'\n"
+        "try: read_logs([sys.argv[1]])\nexcept OSError as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("OutputError /nowhere: the scratch files of the log cannot be kept there")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import IO, Any, Self
 from probewatch.data import spool as codes
 from probewatch.data.fields import FieldMap
 from probewatch.data.wording import counted
-from probewatch.errors import LogError
+from probewatch.errors import ConfigError, OutputError
 
 KEPT_REJECTS = 1000
 
@@ -71,37 +72,52 @@ class RejectList:
         self.kinds: Counter[str] = Counter()
         path = path.resolve() if path else None  # a link stays, what it points to is replaced
         if path and path.exists() and not path.is_file():
-            raise LogError(f"{path}: no plain file, and rejects replace the whole file; choose another --rejects.")
+            raise ConfigError(f"{path}: no plain file, and rejects replace the whole file; choose another --rejects.")
         self._path = path
         self._partial = Path(f"{path}.partial") if path else None
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
         if self._partial:
-            try:
+            with self._told():
                 self._file = self._partial.open("w", encoding="utf-8")
-            except OSError as error:
-                raise LogError(f"{self._path}: rejects cannot be written ({error.strerror}).") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file and self._partial and self._path:
-            self._file.close()
-            if kind is None:
-                self._partial.replace(self._path)
-            else:
+            try:
+                with self._told() if kind is None else suppress(OSError):
+                    self._file.close()
+                    if kind is None:
+                        self._partial.replace(self._path)
+            finally:
                 self._partial.unlink(missing_ok=True)
 
     def add(self, file: str, line: int | str, reason: str, kind: str) -> None:
-        """Keep one reject."""
+        """Keep one reject.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         self.kinds[kind] += 1
         if len(self.kept) < KEPT_REJECTS:
             self.kept.append(Reject(file, line, reason))
         if self._file:
             entry = {"file": file, "line": line, "reason": reason}
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            with self._told():
+                self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: the rejects cannot be written there ({error.strerror});"
+                " free disk, or choose another --rejects."
+            ) from error
 
 
 def explain(problem: int, found: Callable[[str], Any]) -> str:

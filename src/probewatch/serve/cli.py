@@ -124,7 +124,8 @@ def score(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A trained detector.")],
     logs: Logs,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv or .parquet.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv, either with .gz, or .parquet."),
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
     allow: AllowFile = None,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probewatch.data.wording import counted
 from probewatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,10 +34,16 @@ def open_log(logs: list[str], fields: Path | None, gap: float, rejects: Path | N
             rejects=rejects,
             progress=lambda done, total: told(done, total, ""),
         )
-    if log.counts.rejects:
-        first = log.rejected[0]
+    for name in log.cut_short:
+        screen.warn(f"{name}: breaks off before its end; what came before was read. Fetch it anew.")
+    if log.early:
         screen.note(
-            f"{log.counts.rejects:,} lines were rejected, the first: {first.file}:{first.line}: {first.reason}"
+            f"{log.early:,} of {log.counts.events:,} queries lie before 1973: small numbers are read as seconds since"
+            " 1970. Check which field the mapping takes for the time."
+        )
+    if log.counts.rejects:
+        screen.note(
+            f"{counted(log.counts.rejects, 'line')} rejected, the first: {log.rejected[0]}"
             + ("" if rejects else " (--rejects FILE writes all)")
         )
     return log

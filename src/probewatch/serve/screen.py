@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -14,8 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from probewatch.data.cells import printable
+from probewatch.errors import OutputError
 
 WIDTH = 160  # columns of a table that goes to no terminal, unless COLUMNS says otherwise
+
+
+_TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
 
 
 class Screen:
@@ -32,22 +38,40 @@ class Screen:
     def note(self, text: str) -> None:
         """A sentence on stderr."""
         if not self.quiet:
-            self.err.print(escape(printable(text)), soft_wrap=True)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """A sentence on stderr that even ``--quiet`` must not hide."""
+        self.err.print(escape(printable(text)), soft_wrap=True)
 
     def json(self, form: Mapping[str, Any]) -> None:
         """The one JSON object of a run with ``--json``."""
         if self.as_json:
-            print(json.dumps(form, ensure_ascii=True))
+            self._write(json.dumps(form, ensure_ascii=True) + "\n")
 
     def table(self, table: Table) -> None:
         """A table on stdout."""
         if not self.as_json and not self.quiet:
-            self.out.print(table)
+            with self.out.capture() as captured:
+                self.out.print(table)
+            self._write(_TRAILING_BLANKS.sub(r"\1", captured.get()))
 
     def line(self, text: str) -> None:
         """A line on stdout."""
         if not self.as_json and not self.quiet:
-            self.out.print(text, soft_wrap=True)
+            with self.out.capture() as captured:
+                self.out.print(text, soft_wrap=True)
+            self._write(captured.get())
+
+    def _write(self, text: str) -> None:
+        try:
+            print(text, end="", flush=True)
+        except BrokenPipeError:  # whoever reads has seen enough
+            raise
+        except OSError as error:
+            with suppress(OSError):  # or Python tries once more when it exits
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise OutputError(f"standard output: cannot be written ({error.strerror}); free disk.") from error
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, float, str], None]]:

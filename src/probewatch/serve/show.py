@@ -120,7 +120,8 @@ def show_verdicts(screen: Screen, log: Log, tally: Tally, threshold: float, out:
     screen.table(verdict_table(tally.highest, tally.sessions, tally.alerts, threshold, screen.out.width))
     if out:
         screen.line(f"Verdicts: {out}")
-    form = {"sessions": tally.sessions, "alerts": tally.alerts, "threshold": threshold}
+    form: dict[str, Any] = {"sessions": tally.sessions, "alerts": tally.alerts, "threshold": threshold}
+    form["cut_short"] = list(log.cut_short)
     screen.json({**counts, **form, "out": str(out) if out else None, "highest": tally.highest})
 
 
