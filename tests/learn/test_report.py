@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probewatch.data.cells import guard_cell, unguard_cell
-from probewatch.errors import ConfigError, DataError
+from probewatch.errors import DataError, OutputError
 from probewatch.learn import report
 from probewatch.learn.evaluate import evaluate
 from probewatch.learn.markup import number, percent, safe
@@ -299,7 +299,7 @@ def test_the_page_takes_its_place_last(tmp_path, monkeypatch):
 
 def test_a_file_in_the_folders_place_is_a_sentence(tmp_path):
     (tmp_path / "report").write_text("mine")
-    with pytest.raises(ConfigError, match="the report cannot be written there"):
+    with pytest.raises(OutputError, match="the report cannot be written there"):
         write_report(tmp_path / "report", **quick())
     assert (tmp_path / "report").read_text() == "mine"
 

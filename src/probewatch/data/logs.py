@@ -84,6 +84,10 @@ class Log:
         """All sessions at once, whole: for logs that fit in memory."""
         return Sessions.concat(list(self.sessions()))
 
+    def distinct(self, column: str) -> set[str]:
+        """The log's different values of ``client`` or ``model``."""
+        return {value for (value,) in self._spool.rows(f"SELECT DISTINCT {column} FROM spool WHERE problem = {EVENT}")}
+
     @cached_property
     def early(self) -> int:
         """How many queries lie before 1973: most likely counts or clocks of their own that are read as seconds."""

@@ -204,7 +204,9 @@ def _train(data: Labelled, config: Config, out: Path, device: str, resume: bool,
     from probewatch.serve.show import show_trained, told_losses
 
     with screen.progress("training") as bar:
-        bundle, metrics = train_detector(data, config, out, device=device, resume=resume, told=told_losses(screen, bar))
+        bundle, metrics = train_detector(
+            data, config, out, device=device, resume=resume, told=told_losses(screen, bar), note=screen.note
+        )
     show_trained(screen, bundle, metrics)
     return bundle
 
@@ -214,6 +216,7 @@ def _score(
 ) -> None:
     from contextlib import nullcontext
 
+    from probewatch.bundle import Overlap
     from probewatch.data.labels import read_allow
     from probewatch.score.batch import Scorer
     from probewatch.score.verdicts import VerdictFile
@@ -230,4 +233,5 @@ def _score(
                 written.write(verdicts)
             tally.add(verdicts)
             bar(tally.events, log.counts.events, "")
-    show_verdicts(screen, log, tally, scorer.threshold, out)
+    overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"))
+    show_verdicts(screen, log, tally, scorer.threshold, out, overlap)

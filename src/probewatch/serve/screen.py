@@ -47,31 +47,22 @@ class Screen:
     def json(self, form: Mapping[str, Any]) -> None:
         """The one JSON object of a run with ``--json``."""
         if self.as_json:
-            self._write(json.dumps(form, ensure_ascii=True) + "\n")
+            with _sound_stdout():
+                print(json.dumps(form, ensure_ascii=True), flush=True)
 
     def table(self, table: Table) -> None:
         """A table on stdout."""
         if not self.as_json and not self.quiet:
-            with self.out.capture() as captured:
-                self.out.print(table)
-            self._write(_TRAILING_BLANKS.sub(r"\1", captured.get()))
+            with _sound_stdout():
+                with self.out.capture() as captured:
+                    self.out.print(table)
+                print(_TRAILING_BLANKS.sub(r"\1", captured.get()), end="", flush=True)
 
     def line(self, text: str) -> None:
         """A line on stdout."""
         if not self.as_json and not self.quiet:
-            with self.out.capture() as captured:
+            with _sound_stdout():
                 self.out.print(text, soft_wrap=True)
-            self._write(captured.get())
-
-    def _write(self, text: str) -> None:
-        try:
-            print(text, end="", flush=True)
-        except BrokenPipeError:  # whoever reads has seen enough
-            raise
-        except OSError as error:
-            with suppress(OSError):  # or Python tries once more when it exits
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise OutputError(f"standard output: cannot be written ({error.strerror}); free disk.") from error
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[float, float, str], None]]:
@@ -86,3 +77,15 @@ class Screen:
         with Progress(*columns, console=self.err, transient=True) as bar:
             task = bar.add_task(title, total=None, word="")
             yield lambda done, total, word: bar.update(task, completed=done, total=total or None, word=word)
+
+
+@contextmanager
+def _sound_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
+    except OSError as error:
+        with suppress(OSError):  # or Python tries once more when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"standard output: cannot be written ({error.strerror}); free disk.") from error

@@ -15,7 +15,7 @@ from probewatch.data.cells import printable
 from probewatch.serve.screen import Screen
 
 if TYPE_CHECKING:
-    from probewatch.bundle import Bundle
+    from probewatch.bundle import Bundle, Overlap
     from probewatch.data.logs import Log
     from probewatch.score.verdicts import Verdicts
 
@@ -113,15 +113,17 @@ class Tally:
         return [row for *_, row in self._highest]
 
 
-def show_verdicts(screen: Screen, log: Log, tally: Tally, threshold: float, out: Path | None) -> None:
+def show_verdicts(screen: Screen, log: Log, tally: Tally, threshold: float, out: Path | None, overlap: Overlap) -> None:
     """The outcome of ``score``."""
     counts = asdict(log.counts)
+    for sentence in overlap.sentences():
+        screen.note(sentence)
     screen.line(counts_line(counts))
     screen.table(verdict_table(tally.highest, tally.sessions, tally.alerts, threshold, screen.out.width))
     if out:
         screen.line(f"Verdicts: {out}")
     form: dict[str, Any] = {"sessions": tally.sessions, "alerts": tally.alerts, "threshold": threshold}
-    form["cut_short"] = list(log.cut_short)
+    form |= {"cut_short": list(log.cut_short), "overlap": overlap.to_json()}
     screen.json({**counts, **form, "out": str(out) if out else None, "highest": tally.highest})
 
 
