@@ -292,5 +292,5 @@ def test_the_article_preset_refuses_a_log_without_inputs(labelled: Labelled, tmp
     sessions: Sessions = replace(
         labelled.sessions, inputs=np.zeros(0), input_offsets=np.zeros(len(labelled.sessions.time_s) + 1, np.int64)
     )
-    with pytest.raises(DataError, match=r"lack what the features \['distance_from_anchor_vector'\]"):
+    with pytest.raises(DataError, match=r"lack what is needed for distance_from_anchor_vector"):
         train_detector(replace(labelled, sessions=sessions), PRESETS["article"], tmp_path)

@@ -200,9 +200,56 @@ def test_a_stopped_verb_ends_with_a_sentence_and_its_exit_code(
     assert not list(scratch.glob("probewatch-*"))
 
 
-def test_standard_input_is_scored_like_a_file(
-    bundle: Bundle, log_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [
+        (80, ["session", "events", "score", "alert at", "mostly for"]),
+        (100, ["session", "client", "events", "score", "alert at", "mostly for"]),
+        (120, ["session", "client", "model", "events", "score", "alert at", "mostly for"]),
+    ],
+)
+def test_a_narrow_screen_keeps_the_reason_and_loses_the_names(
+    width: int, heads: list[str], bundle: Bundle, log_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = _run("score", bundle.folder, log_files[0], "--threshold", 0).stdout.splitlines()
+    (head,) = [line for line in lines if "session " in line and "┃" in line]
+    assert [cell.strip() for cell in head.strip("┃").split("┃")] == heads
+    assert all(len(line) <= width for line in lines if line.startswith("│"))
+    first = next(line for line in lines if line.startswith("│")).strip("│").split("│")
+    assert len(first[-1].strip()) > 10 and "task-" in first[0]
+
+
+def test_no_line_ends_in_blanks(bundle: Bundle, log_files: tuple[Path, Path]) -> None:
+    for words in (["score", bundle.folder, log_files[0]], ["inspect", bundle.folder], ["inspect", log_files[0]]):
+        assert all(line == line.rstrip() for line in _run(*words).stdout.splitlines())
+
+
+def test_one_session_is_said_in_the_singular(bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    log = tmp_path / "one.jsonl"
+    log.write_text(_text(log_files[0]).splitlines()[0] + "\n{\n")
+    result = _run("score", bundle.folder, log, "--threshold", 0)
+    assert "1 of 1 session alerts at a score of" in result.stdout
+    assert "the highest score;" in result.stdout
+    assert "1 line rejected, the first: " in result.stderr
+    assert "1 query of 6 inputs" in _run("inspect", log).stdout
+
+
+def test_verdicts_are_packed_where_the_name_says_so(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _run("score", bundle.folder, log_files[0], "--out", tmp_path / "v.jsonl.gz")
+    assert len(_text(tmp_path / "v.jsonl.gz").splitlines()) == 72
+
+
+def test_a_network_is_told_in_words(bundle: Bundle) -> None:
+    shown = " ".join(_run("inspect", bundle.folder).stdout.split())
+    assert "2, each an LSTM of 1 layer of 8 units that reads 72 features, with dropout 0.5" in shown
+    for text in (shown, (bundle.folder / "README.md").read_text()):
+        assert "LSTMClassifier" not in text and "(lstm)" not in text
+
+
+def test_standard_input_is_scored_like_a_file(bundle: Bundle, log_files: tuple[Path, Path]) -> None:
     told = []
     for log in (str(log_files[0]), "-"):
         result = CliRunner().invoke(app, ["score", str(bundle.folder), log, "--json"], input=log_files[0].read_bytes())

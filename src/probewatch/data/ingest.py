@@ -31,6 +31,7 @@ from probewatch.data.rejects import (
 )
 from probewatch.data.spool import Spool
 from probewatch.data.tables import Rows, TableReader, column_paths, open_parquet, read_csv_blocks, read_parquet
+from probewatch.data.wording import counted, listed
 from probewatch.errors import LogError, MappingError
 
 SAMPLE_LINES = 20  # of a block, and of a whole log ten times as many
@@ -99,7 +100,7 @@ class Ingest:
             raise self._nothing_found(rejects, skipped)
         absent = [path for path in self._never_seen() if self._strict and self._sample]
         if absent:
-            names = ", ".join(repr(path) for path in absent)
+            names = listed(repr(path) for path in absent)
             raise MappingError(f"no line has {names}; {suggest_fields(fields_of(self._sample))}.")
         return Counts(self._read, events, duplicates, skipped, rejects)
 
@@ -228,9 +229,11 @@ class Ingest:
             return MappingError(f"{names}: the lines have {what}; {suggest_fields(fields_of(self._sample))}.")
         if rejects:
             first = self.rejects.kept[0]
-            return LogError(f"{names}: all {rejects} lines were rejected, the first: {first}.")
+            every = "the only line was" if rejects == 1 else f"all {rejects:,} lines were"
+            return LogError(f"{names}: {every} rejected, the first: {first}.")
         if skipped:
-            return LogError(f"{names}: none of the {skipped} events is a query; check event_type in the mapping.")
+            events = counted(skipped, "event")
+            return LogError(f"{names}: no query is among {events}; check event_type in the mapping.")
         return LogError(f"{names}: holds no lines, expected a log of queries; give another file.")
 
 

@@ -23,6 +23,7 @@ from probewatch.data.rejects import Counts, Reject, RejectList
 from probewatch.data.sessions import iter_sessions, to_iso
 from probewatch.data.spool import EVENT, Spool
 from probewatch.data.tables import first_line
+from probewatch.data.wording import listed
 from probewatch.errors import LogError, OutputError
 
 MEMORY_BYTES = 704 << 20  # of DuckDB; what does not fit is kept on disk
@@ -239,7 +240,7 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
             mistakes.append(f"{path} is {'a folder' if folder else 'no file' if matched else 'not there'}")
         found.update(dict.fromkeys(files))
     if mistakes:
-        raise LogError(f"{'; '.join(mistakes)}; expected files, or patterns that match some.")
+        raise LogError(f"{listed(mistakes, joint='; ')}; expected files, or patterns that match some.")
     return list(found)
 
 

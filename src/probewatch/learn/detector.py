@@ -21,6 +21,7 @@ from probewatch.bundle import Bundle, client_key, session_key, write_bundle
 from probewatch.data.features import compute
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import learn_scales
+from probewatch.data.wording import listed
 from probewatch.errors import ConfigError, DataError, OutputError
 from probewatch.learn.card import describe_network, write_card
 from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of, split_sessions
@@ -169,7 +170,7 @@ def _refuse_gaps(sequences: Ragged, config: Config) -> None:
     if len(missing):
         names = [config.features[column] for column in missing]
         raise DataError(
-            f"some queries lack what the features {names} are made of, and this preset knows no gaps;"
+            f"some queries lack what is needed for {listed(names)}, and this preset knows no gaps;"
             " use --preset default, or --features that the log has."
         )
 

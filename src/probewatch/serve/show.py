@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from probewatch.data.cells import printable
+from probewatch.data.wording import counted, listed
 from probewatch.serve.screen import Screen
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 ROWS = 25  # sessions shown on a terminal
 JSON_ROWS = 1000  # sessions in --json
-WIDE = 110  # columns of a screen on which a table has room for reasons
+FIXED_COLUMNS = 62  # of the verdicts: events, score, alert and reason with their rules
+WITH_CLIENT, WITH_MODEL = 96, 110  # columns of a screen from which verdicts have room for these names
 TOLD_EPOCHS = 10  # where no progress bar can be shown, the losses of every tenth epoch are told
 
 
@@ -48,7 +50,10 @@ def pairs_table(title: str, pairs: Mapping[str, object]) -> Table:
 
 def figures_table(metrics: Mapping[str, Any]) -> Table:
     """The detector beside its rivals."""
-    table = Table(title=f"Test: {metrics['n']} sessions of {metrics['n_clients']} clients", title_justify="left")
+    table = Table(
+        title=f"Test: {counted(metrics['n'], 'session')} of {counted(metrics['n_clients'], 'client')}",
+        title_justify="left",
+    )
     table.add_column("detector")
     shown = {
         "ROC AUC": "roc_auc", "average precision": "average_precision", "TPR at 1 % FPR": "tpr_at_fpr_0.01",
@@ -68,24 +73,29 @@ def figure(value: Any) -> str:
 
 
 def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold: float, width: int) -> Table:
-    """The sessions with the highest scores, a line each, with what moved the score most if the screen is wide."""
-    title = f"{alerts:,} of {total:,} sessions alert at a score of {threshold:.3f}"
-    more = f"the {len(rows)} highest scores; --out FILE writes all, with every reason"
-    table = Table(title=title, caption=more, title_justify="left", caption_justify="left")
-    wide = width >= WIDE
-    room = (width - 34 - (31 if wide else 0)) // 3  # what numbers, reasons and rules leave to each name
-    for head in ("session", "client", "model"):
+    """The sessions with the highest scores, a line each, with what moved the score most.
+
+    Where the screen is too narrow for all columns, the model is left out first, then the client.
+    """
+    share = f"{alerts:,} of {counted(total, 'session')} {'alerts' if alerts == 1 else 'alert'}"
+    more = "the highest score" if len(rows) == 1 else f"the {len(rows)} highest scores"
+    table = Table(
+        title=f"{share} at a score of {threshold:.3f}", title_justify="left",
+        caption=f"{more}; --out FILE writes all, with every reason", caption_justify="left",
+    )  # fmt: skip
+    names = ("session", "client", "model")[: 1 + (width >= WITH_CLIENT) + (width >= WITH_MODEL)]
+    room = (width - FIXED_COLUMNS) // len(names) - 3  # what numbers, reasons and rules leave to each name
+    for head in names:
         table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=max(room, 6))
     for head in ("events", "score", "alert at"):
         table.add_column(head, justify="right", no_wrap=True)
-    if wide:
-        table.add_column("mostly for", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("mostly for", no_wrap=True, overflow="ellipsis", max_width=28)
     for row in rows:
         style = "red" if row["alert"] else ("dim" if row["allowed"] else None)
         table.add_row(
-            name_of(row["session"]), name_of(row["client"]), name_of(row["model"]), f"{row['events']:,}",
-            f"{row['score']:.3f}", str(row["first_alert"] or "–"),
-            *([name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0])] if wide else []), style=style,
+            *(name_of(row[head]) for head in names), f"{row['events']:,}", f"{row['score']:.3f}",
+            str(row["first_alert"] or "–"), name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0]),
+            style=style,
         )  # fmt: skip
     return table
 
@@ -143,7 +153,7 @@ def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> 
     """The outcome of ``train``."""
     report = bundle.folder / "report"
     screen.note(f"False-alarm budget: {metrics['max_fpr']:.1%} of benign sessions.")
-    screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}")
+    screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}.")
     screen.table(figures_table(metrics))
     screen.line(f"Detector: {bundle.folder}   Report: {report / 'index.html'}")
     screen.json({**metrics, "bundle": str(bundle.folder), "report": str(report)})
@@ -168,10 +178,10 @@ def show_log(screen: Screen, log: Log) -> None:
     """What ``inspect`` says of a log."""
     summary = log.summary()
     screen.line(counts_line(summary))
-    models = {
-        f"model {name or '(none)'}": f"{one['events']:,} queries of {one['inputs']} inputs"
-        for name, one in summary["models"].items()
-    }
+    models = {}
+    for name, one in summary["models"].items():
+        size = f"{counted(one['events'], 'query', 'queries')} of {counted(one['inputs'], 'input')}"
+        models[f"model {name or '(none)'}"] = size
     pairs = {
         "sessions": f"{summary['sessions']:,}", "clients": f"{summary['clients']:,}", "first": summary["first"],
         "last": summary["last"], **models, "features": _available(summary),
@@ -197,13 +207,13 @@ def _available(summary: dict[str, Any]) -> str:
 def _manifest_pairs(manifest: Any) -> dict[str, object]:
     data, metrics, config = manifest["data"], manifest["metrics"], manifest["config"]
     return {
-        "features": ", ".join(manifest["features"]),
+        "features": f"{len(manifest['features'])}: {listed(manifest['features'])}",
         "threshold": f"{manifest['threshold']:.4f} on the {manifest['decision']} score",
         "streams": "yes" if manifest["streams"] else "no: it reads a session from both ends, so it needs it whole",
-        "networks": f"{config['folds']} of {manifest['network']}",
-        "trained on": f"{data['train']} sessions, validated on {data['valid']}, tested on {data['test']}"
+        "networks": f"{config['folds']}, each {manifest['network']}" if config["folds"] > 1 else manifest["network"],
+        "trained on": f"{counted(data['train'], 'session')}, validated on {data['valid']}, tested on {data['test']}"
         f" (split: {config['split']}); {data['attack_share']:.0%} attacks",
-        "models": ", ".join(name or "(none)" for name in data["models"]),
+        "models": listed(name or "(none)" for name in data["models"]),
         "test": ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
         "made with": ", ".join(f"{name} {value}" for name, value in manifest["versions"].items()),
     }
