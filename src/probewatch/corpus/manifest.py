@@ -18,7 +18,7 @@ from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject
 from probewatch.corpus.truth import Outcome, attack_figures, who_asked
 
-LIBRARIES = ("probewatch", "numpy", "scikit-learn", "adversarial-robustness-toolbox")
+LIBRARIES = ("probewatch", "numpy", "scikit-learn", "adversarial-robustness-toolbox", "statsmodels")
 
 Owned = tuple[NDArray[np.float64], NDArray[np.float64]]
 """(R, D) records and the target's (R, C) answers."""
@@ -39,8 +39,13 @@ def parameters(subjects: Sequence[Subject], recipe: Recipe, start: str, wave: in
             }
             for one in subjects
         },
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the libraries that a corpus's bytes depend on; None where one is not installed."""
+    return {name: _version(name) for name in LIBRARIES}
 
 
 def findings(

@@ -127,7 +127,7 @@ def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Sour
     attacker = Attacker(
         subject.candidates, subject.labels, subject.own, subject.own_labels, subject.grid, budget,
         rows=_rows(subject.member, run.actor.members, budget, random), cache=cache, kind=run.actor.kind,
-        shadow_seed=seed,
+        shadow_size=len(subject.pools.members), shadow_seed=seed,
     )  # fmt: skip
     cover = USES[str(random.choice(COVERS))]
 
