@@ -13,6 +13,7 @@ from probewatch.corpus.thresholds import TINY, of_label
 QUERIES = (2, 50)  # fewest and most for a candidate: itself and its augmentations
 NOISE = (0.01, 0.1)  # of an augmentation, in each column's own deviations
 LEAST_DEVIATION = 0.05  # of logits: shadows that all agree are no proof
+LEAST_DOUBT = 1e-2  # in a probability: logits beyond are noise of shadows of a few trees, which say 0 or 1 outright
 POPULATION_SHARE = (0.1, 0.4)  # of RMIA's budget
 OFFLINE_A = 0.3  # RMIA, appendix B.2.2: how far a model's answers to members and others lie apart
 
@@ -88,7 +89,7 @@ def _augment(attacker: Attacker, random: np.random.Generator) -> tuple[NDArray[n
 
 
 def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    kept = np.clip(probability, TINY, 1.0 - TINY)
+    kept = np.clip(probability, LEAST_DOUBT, 1.0 - LEAST_DOUBT)
     found: NDArray[np.float64] = np.log(kept) - np.log1p(-kept)
     return found
 
