@@ -48,7 +48,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 def test_the_plan_is_as_wide_as_it_claims() -> None:
     models = [*TRAIN.models, *TEST.models]
     assert len({data for data, *_ in models}) >= 4
-    assert {LEARNERS[learner].kind for _, learner, _ in models} == {"linear", "trees", "network"}
+    assert {LEARNERS[learner].kind for _, learner, _ in models} == {"logistic", "trees", "mlp"}
     for part in PARTS:
         assert len(part.models) >= 6
         assert {DATASETS[data].shape for data, *_ in part.models} >= {"mixed", "pixels"}

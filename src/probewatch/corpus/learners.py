@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from probewatch.corpus.datasets import DATASETS, load_dataset
 from probewatch.corpus.pools import split_pools
 from probewatch.corpus.run import Subject
+from probewatch.corpus.shadows import Kind
 from probewatch.corpus.target import Target, as_predict
 
 
@@ -23,14 +24,14 @@ class Learner:
     Attributes:
         estimator: scikit-learn's class, as ``module.Name``.
         settings: of the estimator, beside its ``random_state``.
-        kind: of model.
+        kind: of the shadow models that are like it.
         scaled: whether its inputs are standardised.
         text: what it is, and whether it remembers.
     """
 
     estimator: str
     settings: Mapping[str, Any]
-    kind: Literal["linear", "trees", "network"]
+    kind: Kind
     scaled: bool
     text: str
 
@@ -48,10 +49,10 @@ class Learner:
 
 LEARNERS: dict[str, Learner] = {
     "logistic": Learner(
-        "linear_model.LogisticRegression", {"C": 0.5, "max_iter": 500}, "linear", True, "keeps nothing it need not"
+        "linear_model.LogisticRegression", {"C": 0.5, "max_iter": 500}, "logistic", True, "keeps nothing it need not"
     ),
     "loose-logistic": Learner(
-        "linear_model.LogisticRegression", {"C": 1e4, "max_iter": 3000}, "linear", True, "is not held back"
+        "linear_model.LogisticRegression", {"C": 1e4, "max_iter": 3000}, "logistic", True, "is not held back"
     ),
     "forest": Learner("ensemble.RandomForestClassifier", {"n_estimators": 40}, "trees", False, "remembers"),
     "stiff-forest": Learner(
@@ -62,11 +63,11 @@ LEARNERS: dict[str, Learner] = {
         "ensemble.GradientBoostingClassifier", {"n_estimators": 60, "max_depth": 3}, "trees", False, "remembers some"
     ),
     "network": Learner(
-        "neural_network.MLPClassifier", {"hidden_layer_sizes": [64], "alpha": 1e-6, "max_iter": 400}, "network", True,
+        "neural_network.MLPClassifier", {"hidden_layer_sizes": [64], "alpha": 1e-6, "max_iter": 400}, "mlp", True,
         "remembers some",
     ),
     "stiff-network": Learner(
-        "neural_network.MLPClassifier", {"hidden_layer_sizes": [32], "alpha": 1.0, "max_iter": 200}, "network", True,
+        "neural_network.MLPClassifier", {"hidden_layer_sizes": [32], "alpha": 1.0, "max_iter": 200}, "mlp", True,
         "generalises",
     ),
 }  # fmt: skip
@@ -125,4 +126,4 @@ def train_subject(
                   "settings": dict(kind.settings), "seed": seed, "text": kind.text},
         "answers_rounded_to": 6,
     }  # fmt: skip
-    return Subject.of(target, pools, classes, seed, described)
+    return Subject.of(target, pools, classes, seed, described, kind.kind)

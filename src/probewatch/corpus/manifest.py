@@ -35,6 +35,7 @@ def parameters(subjects: Sequence[Subject], recipe: Recipe, start: str, wave: in
             one.target.name: {
                 **one.described,
                 "classes": [str(value) for value in one.classes],
+                "shadow_models": one.kind or "of the kind that each attacker believes in",
                 "pools": one.pools.proof(),
             }
             for one in subjects

@@ -17,7 +17,7 @@ from probewatch.corpus.evasion import EVASIONS
 from probewatch.corpus.grid import Grid
 from probewatch.corpus.plan import Run
 from probewatch.corpus.pools import Pools
-from probewatch.corpus.shadows import ShadowCache
+from probewatch.corpus.shadows import Kind, ShadowCache
 from probewatch.corpus.sources import Guess, Source, run_together
 from probewatch.corpus.target import Target
 
@@ -40,6 +40,8 @@ class Subject:
         labels: int64 (R,) their classes.
         member: (R,) bool, the truth.
         own, own_labels: the other half, which attackers fit shadow models on.
+        kind: of the shadow models that are like the target, which attackers are taken to know; None lets each believe
+            in a kind of its own.
         described: what the manifest says of the model.
     """
 
@@ -53,9 +55,18 @@ class Subject:
     own: NDArray[np.float64]
     own_labels: NDArray[np.int64]
     described: dict[str, Any] = field(default_factory=dict)
+    kind: Kind | None = None
 
     @classmethod
-    def of(cls, target: Target, pools: Pools, classes: Sequence[Any], seed: int, described: dict[str, Any]) -> Subject:
+    def of(
+        cls,
+        target: Target,
+        pools: Pools,
+        classes: Sequence[Any],
+        seed: int,
+        described: dict[str, Any],
+        kind: Kind | None = None,
+    ) -> Subject:
         """Divide the attackers' pool into candidates and their own, and mix the former with the members."""
         random = np.random.default_rng([seed, 0])
         order = random.permutation(len(pools.attackers))
@@ -67,6 +78,7 @@ class Subject:
         return cls(
             target, pools, Grid.learn(everything), tuple(classes), inputs[mixed], labels[mixed],
             mixed < len(pools.members), pools.attackers.inputs[own], pools.attackers.label[own], described,
+            kind,
         )  # fmt: skip
 
 
@@ -126,7 +138,7 @@ def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Sour
         return use.start(Client(_records(use, run, subject, random), subject.grid, budget), random)
     attacker = Attacker(
         subject.candidates, subject.labels, subject.own, subject.own_labels, subject.grid, budget,
-        rows=_rows(subject.member, run.actor.members, budget, random), cache=cache, kind=run.actor.kind,
+        rows=_rows(subject.member, run.actor.members, budget, random), cache=cache, kind=subject.kind or run.actor.kind,
         shadow_size=len(subject.pools.members), shadow_seed=seed,
     )  # fmt: skip
     cover = USES[str(random.choice(COVERS))]
