@@ -27,7 +27,7 @@ def ask_neighbourhood(attacker: Attacker, random: np.random.Generator) -> Source
     donors = attacker.own[random.integers(len(attacker.own), size=len(inputs))]
     differs = random.random(inputs.shape) < random.uniform(*COLUMNS_SHARE)
     differs[:: count + 1] = False  # the candidate itself
-    answers = yield attacker.grid.snap(np.where(differs, donors, inputs))
+    answers = yield attacker.grid.mix(differs, donors, inputs)
     loss = log_loss(of_label(answers, np.repeat(attacker.labels[rows], count + 1))).reshape(len(rows), -1)
     return Guess(rows, loss[:, 1:].mean(axis=1) - loss[:, 0])
 

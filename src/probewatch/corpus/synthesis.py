@@ -54,7 +54,7 @@ class _Climb:
         drawn = self.grid.draw(len(self.best), random)
         changed = random.random(drawn.shape) * len(self.grid.free) < self.columns[:, None]
         changed &= (self.height >= 0)[:, None]
-        return np.where(changed, drawn, self.best)
+        return self.grid.mix(changed, drawn, self.best)
 
     def learn(self, inputs: Inputs, answers: Answers, random: np.random.Generator) -> NDArray[np.bool_]:
         """bool (K,) which of the proposals are taken as records; those climbs begin anew."""
