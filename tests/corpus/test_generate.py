@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from probewatch.corpus.generate import make_corpus
 from probewatch.corpus.pools import Pools, Records, split_pools
 from probewatch.corpus.recipe import Recipe
-from probewatch.corpus.run import Subject
+from probewatch.corpus.run import PROBES, Subject
 from probewatch.corpus.target import Target, as_predict
 from probewatch.data.logs import read_logs
 from probewatch.errors import ConfigError, TargetError
@@ -189,10 +189,25 @@ def test_a_stopped_run_leaves_no_corpus_and_goes_on(folder: Path, tmp_path: Path
     with pytest.raises(TargetError, match="down"):
         make_corpus([_subject(), _subject("other", fail_after=1000, seed=1)], FEW, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.name != ".partial"]
-    again = _subject(fail_after=0)
+    again = _subject(fail_after=2 * PROBES)  # it is asked who it is, and nothing that it was asked before
     make_corpus([again, _subject("other", seed=1)], FEW, tmp_path)
     assert _hashes(tmp_path) == _hashes(folder)
     assert again.target.asked > 1000  # what the first call asked counts for the budget
+
+
+def test_a_run_of_a_model_that_was_trained_anew_begins_anew(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="down"):
+        make_corpus([_subject(fail_after=3000)], FEW, tmp_path)
+    assert len(list((tmp_path / ".partial").glob("owner-*.npz"))) == 1
+    other = _subject()
+    predict = other.target._predict
+    other.target._predict = lambda rows: np.round(predict(rows), 1)
+    manifest = make_corpus([other], FEW, tmp_path)
+    same = make_corpus([_subject()], FEW, tmp_path / "same")
+    assert manifest["models"]["knn"]["answers_sha256"] != same["models"]["knn"]["answers_sha256"]
+    with gzip.open(tmp_path / "events.jsonl.gz", "rt") as file:
+        sure = {json.loads(line)["details"]["queryResponse"]["confidence"] for line in file}
+    assert sure == {one for one in sure if round(one, 1) == one}
 
 
 def test_parquet_holds_the_same_log(folder: Path, tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ class Grid:
         elif allowed is not None:
             found = np.repeat(lowest, len(allowed), axis=0)
             found[:, column] = allowed
-        return found[np.unique(np.linspace(0, len(found) - 1, most).round().astype(int))]
+        kept: NDArray[np.int64] = np.unique(np.linspace(0, len(found) - 1, most).round().astype(np.int64))
+        return np.asarray(found[kept])
 
     @cached_property
     def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:

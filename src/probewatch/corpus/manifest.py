@@ -25,7 +25,13 @@ Owned = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def parameters(subjects: Sequence[Subject], recipe: Recipe, start: str, wave: int) -> dict[str, Any]:
-    """All that a corpus depends on, and the proof that the pools share no record."""
+    """All that a corpus depends on, and the proof that the pools share no record.
+
+    The targets are asked about a few records, so that a run that goes on notices another model behind a name.
+
+    Raises:
+        TargetError: a target gives no usable answer.
+    """
     return {
         "format": 1,
         "recipe": recipe.to_json(),
@@ -34,6 +40,7 @@ def parameters(subjects: Sequence[Subject], recipe: Recipe, start: str, wave: in
         "models": {
             one.target.name: {
                 **one.described,
+                "answers_sha256": one.fingerprint(),
                 "classes": [str(value) for value in one.classes],
                 "shadow_models": one.kind or "of the kind that each attacker believes in",
                 "pools": one.pools.proof(),

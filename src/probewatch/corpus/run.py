@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from probewatch.corpus.target import Target
 
 COVERS = [name for name, use in USES.items() if use.attack == "none" and use.records == "customers"]
 """Uses that attackers hide behind, with records of their own."""
+
+PROBES = 8  # of the members and of the holdout, by whose answers a model is known again
 
 Told = Callable[[int], None]  # queries done in this call
 
@@ -80,6 +83,15 @@ class Subject:
             mixed < len(pools.members), pools.attackers.inputs[own], pools.attackers.label[own], described,
             kind,
         )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """A hash of the target's answers to a few fixed records, which another model hardly has.
+
+        Raises:
+            TargetError: the target gives no usable answer.
+        """
+        probes = np.concatenate([self.pools.members.inputs[:PROBES], self.pools.holdout.inputs[:PROBES]])
+        return hashlib.sha256(np.ascontiguousarray(self.target.answer(probes)).data).hexdigest()
 
 
 @dataclass(frozen=True)
