@@ -17,6 +17,7 @@ from probewatch.corpus.pools import Pools, Records, split_pools
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import PROBES, Subject
 from probewatch.corpus.target import Target, as_predict
+from probewatch.corpus.truth import model_leak
 from probewatch.data.logs import read_logs
 from probewatch.errors import ConfigError, TargetError
 
@@ -166,6 +167,18 @@ def test_the_attack_on_a_model_that_remembers_all_succeeds(manifest: dict[str, A
     found = manifest["attacks"]["threshold_confidence"]
     assert found["roc_auc"] > 0.8 and found["by_target"]["knn"]["roc_auc"] > 0.8
     assert 0.2 < found["members"] / found["guesses"] < 0.7
+
+
+def test_the_manifest_tells_a_robust_model_from_an_attack_that_learns_nothing(manifest: dict[str, Any]) -> None:
+    found = manifest["attacks"]["threshold_confidence"]["by_target"]["knn"]
+    assert 0 < found["records"] <= found["guesses"]
+    assert found["interval"][0] < found["roc_auc"] < found["interval"][1] and found["interval"][0] > 0.5
+    leak = manifest["targets"]["knn"]["leak"]
+    assert leak["roc_auc"] > 0.7 and leak["reading"] == "confidence gives members away"
+    random = np.random.default_rng(0)
+    answers, label = random.dirichlet([1.0, 1.0], 200), np.zeros(200, np.int64)
+    robust = model_leak(answers[:100], label[:100], answers[100:], label[100:])
+    assert robust["interval"][0] < 0.5 < robust["interval"][1] and "the model is robust" in robust["reading"]
 
 
 def test_form_alone_does_not_give_attacks_away(manifest: dict[str, Any]) -> None:

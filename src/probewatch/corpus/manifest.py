@@ -16,7 +16,7 @@ from probewatch.corpus.giveaways import give_aways
 from probewatch.corpus.plan import Run
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject
-from probewatch.corpus.truth import Outcome, attack_figures, who_asked
+from probewatch.corpus.truth import Outcome, attack_figures, model_leak, who_asked
 
 LIBRARIES = ("probewatch", "numpy", "scikit-learn", "adversarial-robustness-toolbox", "statsmodels")
 
@@ -105,6 +105,7 @@ def _told_of_targets(
         ]
         told[one.target.name] = {
             "accuracy": {"train": right[0], "holdout": right[1]},
+            "leak": model_leak(train[1], one.pools.members.label, holdout[1], one.pools.holdout.label),
             "queries": sum(len(session) for session in sessions if session.target == one.target.name),
             "pool_share_by_role": asked[one.target.name],
             **one.target.trouble(),
@@ -115,7 +116,7 @@ def _told_of_targets(
 def _outcomes(runs: Sequence[Run], asked: Sequence[Asked], subjects: Sequence[Subject]) -> list[Outcome]:
     return [
         Outcome(
-            subjects[run.target].target.name, run.family, run.actor.evasion,
+            subjects[run.target].target.name, run.family, run.actor.evasion, one.guess.record,
             subjects[run.target].member[one.guess.record], one.guess.score,
         )
         for run, one in zip(runs, asked, strict=True)

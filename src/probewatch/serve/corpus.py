@@ -197,6 +197,12 @@ def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
     screen.table(_attack_table(manifest["attacks"]))
     _show_give_aways(gives, screen)
     for name, one in manifest["targets"].items():
+        right, leak = one["accuracy"], one["leak"]
+        low, high = leak["interval"]
+        screen.line(
+            f"{name}: right on {right['train']:.0%} of its training records and {right['holdout']:.0%} of others;"
+            f" {leak['reading']} (ROC AUC {leak['roc_auc']:.2f}, {low:.2f} to {high:.2f})"
+        )
         told = one.get("endpoint")
         if told and told["retries"]:
             screen.note(f"{name}: {told['retries']:,} failed requests, as: {told['trouble'][0]}")
