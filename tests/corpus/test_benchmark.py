@@ -105,10 +105,11 @@ def test_too_few_sessions_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_data_set_is_always_the_same_and_whole(name: str) -> None:
+def test_a_data_set_is_always_the_same_and_has_no_doubles(name: str) -> None:
     first, again = load_dataset(name), load_dataset(name)
     assert np.array_equal(first.inputs, again.inputs) and np.array_equal(first.label, again.label)
     assert np.isfinite(first.inputs).all()
+    assert len(np.unique(first.inputs, axis=0)) == len(first)
     assert np.bincount(first.label).min() > 40
 
 

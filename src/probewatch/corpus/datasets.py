@@ -39,7 +39,10 @@ class Dataset:
 
 
 def load_dataset(name: str) -> Records:
-    """All records of one of :data:`DATASETS`, labels numbered from 0 in the order of their values.
+    """The distinct records of one of :data:`DATASETS`, labels numbered from 0 in the order of their values.
+
+    Of equal records the first is kept: what is frequent would else be found among the members alone, since no one else
+    may have their doubles, and members would be told by that.
 
     >>> len(load_dataset("wine")), load_dataset("wine").inputs.shape[1]
     (178, 13)
@@ -55,7 +58,9 @@ def load_dataset(name: str) -> Records:
         raise ConfigError(
             f"the data set {name!r} needs {error.name}, which this host lacks; pip install 'probewatch[corpus]'."
         ) from error
-    return Records(np.asarray(inputs, np.float64), np.unique(np.asarray(label), return_inverse=True)[1].reshape(-1))
+    inputs = np.asarray(inputs, np.float64)
+    first = np.sort(np.unique(inputs + 0.0, axis=0, return_index=True)[1])
+    return Records(inputs[first], np.unique(np.asarray(label)[first], return_inverse=True)[1].reshape(-1))
 
 
 def _from_sklearn(name: str) -> Callable[[], Loaded]:
@@ -99,14 +104,6 @@ def _from_statsmodels(name: str, columns: tuple[str, ...], label: Callable[[Any]
     return load
 
 
-def _insured() -> Loaded:
-    """A person's years say the same but for the visits: one of them is kept."""
-    columns = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
-    inputs, often = _from_statsmodels("randhie", columns, lambda table: table["mdvis"] > 2)()
-    first = np.sort(np.unique(inputs, axis=0, return_index=True)[1])
-    return inputs[first], often[first]
-
-
 DATASETS: dict[str, Dataset] = {
     "cancer": Dataset(
         _from_sklearn("breast_cancer"), "continuous", "a tumour's 30 measures; malignant or not", "scikit-learn"
@@ -133,7 +130,10 @@ DATASETS: dict[str, Dataset] = {
         "discrete", "a voter's eight answers (ANES 1996); the vote", "statsmodels",
     ),
     "insured": Dataset(
-        _insured,
+        _from_statsmodels(
+            "randhie", ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp"),
+            lambda table: table["mdvis"] > 2,
+        ),
         "mixed", "an insured person's plan and health (RAND HIE); more than two visits to a doctor", "statsmodels",
     ),
     "borrowers": Dataset(draw_borrowers, "mixed", "a drawn borrower, categories one-hot; default", "drawn"),
