@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probewatch.corpus.benchmark import NEW_ATTACKS, NEW_USES, PARTS, TEST, TRAIN, make_benchmark
+from probewatch.corpus.benchmark import NEW_ATTACKS, NEW_USES, PARTS, RULES, TEST, TRAIN, make_benchmark
 from probewatch.corpus.datasets import DATASETS, load_dataset
 from probewatch.corpus.learners import LEARNERS
 from probewatch.errors import ConfigError
@@ -97,6 +97,16 @@ def test_the_same_seed_gives_the_same_bytes_and_parts_that_are_done_are_kept(fol
     make_benchmark(folder, sessions=SESSIONS, told=lambda what, *_: told.append(what))
     assert _hashes(folder) == before
     assert {what.split(":")[0] for what in told} == {"test"}
+
+
+def test_the_page_has_every_model_and_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text("utf-8")
+    for part in PARTS:
+        for data, learner, members in part.models:
+            row = next(line for line in page.splitlines() if f"| {part.name} | `{data}-{learner}` |" in line)
+            assert row.endswith(f" {members} |") and DATASETS[data].text in row and LEARNERS[learner].text in row
+    assert all(rule in page for rule in RULES)
+    assert all(f"`{family}`" in page for family in (*NEW_ATTACKS, *NEW_USES))
 
 
 def test_too_few_sessions_are_refused(tmp_path: Path) -> None:

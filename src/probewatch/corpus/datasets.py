@@ -129,6 +129,16 @@ DATASETS: dict[str, Dataset] = {
         ),
         "discrete", "a voter's eight answers (ANES 1996); the vote", "statsmodels",
     ),
+    "schools": Dataset(
+        _from_statsmodels(
+            "star98",
+            ("LOWINC", "PERASIAN", "PERBLACK", "PERHISP", "PERMINTE", "AVYRSEXP", "AVSALK", "PERSPENK", "PTRATIO",
+             "PCTAF", "PCTCHRT", "PCTYRRND"),
+            lambda table: table["NABOVE"] > table["NBELOW"],
+        ),
+        "continuous", "a school district's twelve measures (California 1998); most pupils above the median",
+        "statsmodels",
+    ),
     "insured": Dataset(
         _from_statsmodels(
             "randhie", ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp"),
