@@ -9,20 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
 from probewatch.corpus.benchmark import NEW_ATTACKS, NEW_USES, PARTS, RULES, TEST, TRAIN, make_benchmark
 from probewatch.corpus.datasets import DATASETS, load_dataset
 from probewatch.corpus.learners import LEARNERS
 from probewatch.errors import ConfigError
+from probewatch.serve.cli import app
 
 SESSIONS = 100
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     out = tmp_path_factory.mktemp("benchmark")
-    make_benchmark(out, sessions=SESSIONS)
-    return out
+    words = ["corpus", "--benchmark", "--out", str(out), "--sessions", str(SESSIONS), "--json"]
+    return out, CliRunner().invoke(app, words)
+
+
+@pytest.fixture(scope="module")
+def folder(built: tuple[Path, Result]) -> Path:
+    assert built[1].exit_code == 0, built[1].output
+    return built[0]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +86,10 @@ def test_a_part_is_a_labelled_log_with_its_targets(folder: Path, labels: dict[st
                 assert sum(1 for _ in file) == members
             assert (own / "targets" / f"{data}-{learner}" / "holdout.jsonl.gz").is_file()
         assert (own / "allow.txt").is_file() and (own / "manifest.json").is_file()
+
+
+def test_the_command_prints_the_manifest(built: tuple[Path, Result], folder: Path, manifest: dict[str, Any]) -> None:
+    assert json.loads(built[1].stdout) == manifest
 
 
 def test_the_manifest_has_rules_versions_and_what_is_new(folder: Path, manifest: dict[str, Any]) -> None:

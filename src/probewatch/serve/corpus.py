@@ -78,7 +78,8 @@ def corpus(
 
     screen = Screen(as_json=as_json, quiet=quiet)
     if benchmark:
-        if any(one is not None for one in (demo, model, endpoint, recipe)) or parquet:
+        given = (demo, model, endpoint, train, holdout, label, name, recipe, max_queries)
+        if parquet or any(one is not None for one in given):
             raise ConfigError("--benchmark is fixed but for --sessions and --seed; leave the other options out.")
         _benchmark(out, {"sessions": sessions, "seed": seed}, screen)
         return
