@@ -165,9 +165,7 @@ def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Sour
 
 
 def _records(use: Use, run: Run, subject: Subject, random: np.random.Generator) -> NDArray[np.float64]:
-    if use.records == "members":
-        return _some_members(subject, run.actor.members, random)
-    return subject.own if use.records == "own" else subject.pools.customers.inputs
+    return subject.own if use.records == "own" else _with_members(subject, run.actor.members, random)
 
 
 def _rows(member: NDArray[np.bool_], share: float, most: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -186,11 +184,13 @@ def _fitting(wanted: NDArray[np.bool_], inside: int, outside: int) -> int:
     return len(wanted) if fits.all() else int(np.argmin(fits))
 
 
-def _some_members(subject: Subject, share: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """A rescorer's customers, of whom some were trained on."""
+def _with_members(subject: Subject, share: float, random: np.random.Generator) -> NDArray[np.float64]:
+    """A client's records, of which that share was trained on: most of a rescorer's, a few of any other's."""
     members, customers = subject.pools.members.inputs, subject.pools.customers.inputs
-    others = min(len(customers), round(len(members) * (1.0 - share) / share))
-    return np.concatenate([members, customers[random.permutation(len(customers))[:others]]])
+    inside = min(len(members), round(len(customers) * share / (1.0 - share)))
+    outside = min(len(customers), round(len(members) * (1.0 - share) / share)) if inside else len(customers)
+    chosen = members[random.permutation(len(members))[:inside]]
+    return np.concatenate([chosen, customers[random.permutation(len(customers))[:outside]]])
 
 
 def _asked(blocks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], guess: Guess | None) -> Asked:
