@@ -9,6 +9,7 @@
     ├── DataError (ValueError)       too little data, one class only, empty or non-finite sequences
     ├── ConfigError (ValueError)     a preset, option or configuration file is wrong
     ├── BundleError (ValueError)     a saved detector is damaged, of an unknown version, or does not fit the log
+    ├── OutputError (OSError)        a result, or a scratch file on the way to it, cannot be written
     ├── TrainingError (ArithmeticError)  training met a loss or score that is not finite
     └── TargetError (RuntimeError)   an attacked model gives no answer, or one that is not probabilities
 
@@ -42,6 +43,10 @@ class ConfigError(ProbewatchError, ValueError):
 
 class BundleError(ProbewatchError, ValueError):
     """A saved detector is damaged, of an unknown version, or does not fit the log."""
+
+
+class OutputError(ProbewatchError, OSError):
+    """A result, or a scratch file on the way to it, cannot be written."""
 
 
 class TrainingError(ProbewatchError, ArithmeticError):
