@@ -18,10 +18,24 @@ HERE = Path(__file__).parent
 WIDTH = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
 
 
+EXIT_CODES = """Progress and notes go to stderr, tables or the one JSON object of `--json` to stdout.
+
+| exit code | meaning |
+|---|---|
+| 0 | done; alerts are no failure |
+| 2 | a mistake, told in a sentence on stderr; what stood in `--out` before stands there still |
+| 130 | stopped by Ctrl-C |
+| 143 | stopped by SIGTERM |
+
+`train --resume` goes on with a run that was stopped or killed. [Logs, labels, verdicts and settings](formats.md) are
+described on a page of their own.
+"""
+
+
 def command_line() -> str:
     """Every verb's help text."""
     verbs = list(get_command(app).commands)
-    parts = ["# The command line\n"]
+    parts = ["# The command line\n", EXIT_CODES]
     for words in ([], *([verb] for verb in verbs)):
         text = CliRunner().invoke(app, [*words, "--help"], env=WIDTH, prog_name="probewatch").stdout
         text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n")

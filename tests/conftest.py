@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,17 @@ class Made:
         rows = [f"{task},{int(bad)},{'probing' if bad else 'people'}" for task, bad in self.malicious.items()]
         labels.write_text("\n".join(["task_id,is_malicious,family", *rows]) + "\n")
         return log, labels
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: networks as small as those of tests are slower on more."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from probewatch.learn.train import fit, loss_of
 from probewatch.score.batch import Scorer
 
 PRESET = PRESETS["article"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def write_tasks(path: Path, tasks: dict) -> Path:
@@ -76,15 +77,6 @@ class Trained:
     def predictions(self) -> list[dict[str, str]]:
         with (self.bundle.folder / "report" / "predictions.csv").open(newline="") as file:
             return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are slower on more threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from probewatch.bundle import MANIFEST, Bundle, is_bundle, read_bundle, session_key, write_bundle
 from probewatch.data.artefacts import dump_json, sealed
-from probewatch.errors import BundleError
+from probewatch.errors import BundleError, OutputError
 from probewatch.network import Network
 
 
@@ -145,7 +145,7 @@ def test_a_new_bundle_replaces_the_old_one_and_leaves_no_old_files(bundle: Bundl
 
 def test_an_unwritable_folder_is_a_sentence(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BundleError, match="the bundle cannot be written"):
+    with pytest.raises(OutputError, match="the bundle cannot be written"):
         write_bundle(tmp_path / "file", bundle.manifest, graph=b"", weights=b"", scales={}, held_out=[], card="")
 
 

@@ -23,16 +23,8 @@ from probewatch.learn.train import fit
 STEPS = 150
 COLUMNS = PRESETS["article"].features
 TOO_LONG = r"start \(\d+\) \+ length \(\d+\) exceeds dimension size|shape '\[\d+, \d+, 3\]' is invalid for input"
+pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are slower on more threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,17 +15,9 @@ from probewatch.learn.graph import build_graph
 from probewatch.learn.model import LSTMClassifier
 from probewatch.network import BATCH, PIECE, Network, sigmoid, summarise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["a", "b", "c"]
 UNSCALED = Scaler(np.zeros(3), np.ones(3), 0.0, np.zeros((3, 0), np.float32))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """torch's threads wait long for each other where another program holds a core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def sequences_of(lengths: list[int], seed: int = 0) -> Ragged:

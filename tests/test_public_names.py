@@ -21,6 +21,10 @@ def test_every_public_name_is_there_and_is_the_one_of_its_module(name):
     assert name in dir(probewatch)
 
 
+def test_only_public_names_are_listed():
+    assert dir(probewatch) == sorted(probewatch.__all__)
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error_that_lists_those_that_are():
     with pytest.raises(AttributeError, match=r"no attribute 'read_log', expected one of: .*read_logs"):
         _ = probewatch.read_log

@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from probewatch.data.artefacts import dump_json, is_sealed, replace_file, sealed, sha256_of
 from probewatch.data.columns import FEATURES
 from probewatch.data.scales import Scale
-from probewatch.errors import BundleError
+from probewatch.data.wording import counted, listed
+from probewatch.errors import BundleError, OutputError
 
 VERSION = 1
 MANIFEST = "manifest.json"
-_SUFFIX = {"graph": "onnx", "weights": "safetensors", "scales": "json", "held_out": "json"}
+_SUFFIX = {"graph": "onnx", "weights": "safetensors", "scales": "json", "held_out": "json", "clients": "json"}
 _NEEDED = ("features", "decision", "threshold", "streams", "data", "config", "metrics", "baseline")
 
 
@@ -36,6 +37,7 @@ class Bundle:
         graph: the serialised ONNX graph.
         scales: usual queries of the models it was trained on.
         held_out: keys of the test sessions of its training log, see :func:`session_key`.
+        clients: keys of the clients that it learned from, see :func:`client_key`.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Bundle:
     graph: bytes
     scales: Mapping[str, Scale]
     held_out: frozenset[str]
+    clients: frozenset[str] = frozenset()
 
     @property
     def features(self) -> list[str]:
@@ -65,6 +68,59 @@ def session_key(session: str, client: str) -> str:
     return hashlib.blake2b(f"{client}\0{session}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def client_key(client: str) -> str:
+    """A short hash that tells a client again without naming it."""
+    return session_key("", client)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What of a log a detector has already met in training.
+
+    Attributes:
+        clients, models: how many the log has.
+        known_clients: how many of the clients it learned from.
+        new_models: the models that it did not learn from.
+    """
+
+    clients: int
+    known_clients: int
+    models: int
+    new_models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, bundle: Bundle, clients: Iterable[str], models: Iterable[str]) -> Overlap:
+        """The overlap of a log with these distinct clients and models."""
+        known = [client_key(client) in bundle.clients for client in clients]
+        models = sorted(models)
+        return cls(len(known), sum(known), len(models), tuple(one for one in models if one not in bundle.scales))
+
+    def sentences(self) -> list[str]:
+        """What a person should know of it: nothing where all clients are new and all models known."""
+        told = []
+        if self.known_clients:
+            told.append(
+                f"{_share(self.known_clients, self.clients, 'client')} in the detector's training;"
+                " it may do better on them than on others."
+            )
+        if self.new_models:
+            names = listed(name or "(none)" for name in self.new_models)
+            told.append(
+                f"{_share(len(self.new_models), self.models, 'model')} not in the detector's training"
+                f" ({names}): their inputs are scaled by each session's own spread."
+            )
+        return told
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return {**asdict(self), "new_models": list(self.new_models)}
+
+
+def _share(some: int, all_: int, noun: str) -> str:
+    """As "2 of 3 clients were"."""
+    return f"{some:,} of {counted(all_, noun)} {'was' if some == 1 else 'were'}"
+
+
 def write_bundle(
     folder: Path | str,
     manifest: Mapping[str, Any],
@@ -74,11 +130,12 @@ def write_bundle(
     scales: Mapping[str, Scale],
     held_out: Iterable[str],
     card: str,
+    clients: Iterable[str] = (),
 ) -> Bundle:
     """Write a detector; the folder holds the previous one whole until the last step, then this one.
 
     Raises:
-        BundleError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     folder = Path(folder)
     parts = {
@@ -86,6 +143,7 @@ def write_bundle(
         "weights": weights,
         "scales": dump_json({model: scale.to_json() for model, scale in scales.items()}),
         "held_out": dump_json(sorted(held_out)),
+        "clients": dump_json(sorted(clients)),
     }
     names = {role: f"{role}-{sha256_of(part)}.{_SUFFIX[role]}" for role, part in parts.items()}
     form = {**manifest, "format": "probewatch", "version": VERSION, "files": names}
@@ -100,7 +158,9 @@ def write_bundle(
                 if old.name != names[role]:
                     old.unlink()
     except OSError as error:
-        raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}.") from error
+        raise OutputError(
+            f"{folder}: the bundle cannot be written there ({error.strerror}); free disk, or name another folder."
+        ) from error
     return read_bundle(folder)
 
 
@@ -115,10 +175,10 @@ def read_bundle(folder: Path | str) -> Bundle:
     parts = {role: _read_part(folder, manifest, role) for role in _SUFFIX}
     try:
         scales = {model: Scale.from_json(form) for model, form in json.loads(parts["scales"]).items()}
-        held_out = frozenset(map(str, json.loads(parts["held_out"])))
+        held_out, clients = (frozenset(map(str, json.loads(parts[role]))) for role in ("held_out", "clients"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{folder}: its scales cannot be read ({error}); train the bundle again.") from error
-    return Bundle(folder, manifest, parts["graph"], scales, held_out)
+    return Bundle(folder, manifest, parts["graph"], scales, held_out, clients)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -140,7 +200,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     lacking = [name for name in (*_NEEDED, "files") if name not in manifest]
     unknown = [name for name in manifest.get("features", []) if name not in FEATURES]
     if lacking or unknown:
-        raise BundleError(f"{path}: it lacks {lacking} and names unknown features {unknown}; use another release.")
+        raise BundleError(
+            f"{path}: it lacks {listed(lacking) or 'nothing'} and has unknown features ({listed(unknown) or 'none'});"
+            " use another release."
+        )
     return manifest
 
 

@@ -10,6 +10,7 @@
     ├── ConfigError (ValueError)     a preset, option or configuration file is wrong
     ├── BundleError (ValueError)     a saved detector is damaged, of an unknown version, or does not fit the log
     ├── ProfileError (ValueError)    a model's profile cannot be made, is damaged, or its key does not fit
+    ├── OutputError (OSError)        a result, or a scratch file on the way to it, cannot be written
     ├── TrainingError (ArithmeticError)  training met a loss or score that is not finite
     └── TargetError (RuntimeError)   an attacked model gives no answer, or one that is not probabilities
 
@@ -47,6 +48,10 @@ class BundleError(ProbewatchError, ValueError):
 
 class ProfileError(ProbewatchError, ValueError):
     """A model's profile cannot be made, is damaged, or its key is missing or another's."""
+
+
+class OutputError(ProbewatchError, OSError):
+    """A result, or a scratch file on the way to it, cannot be written."""
 
 
 class TrainingError(ProbewatchError, ArithmeticError):

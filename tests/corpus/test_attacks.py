@@ -14,7 +14,7 @@ from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.bridge import ask_by_calls
 from probewatch.corpus.grid import Grid
-from probewatch.corpus.shadows import KINDS, ShadowCache, fit_model, fit_shadows
+from probewatch.corpus.shadows import KINDS, ShadowCache, ShadowPlan, fit_model, fit_shadows
 from probewatch.corpus.sources import Answers, Guess, Inputs, Predict, run_together
 
 MEMBERS = 200
@@ -164,19 +164,19 @@ def test_shadows_are_fitted_once_for_all_who_share_records() -> None:
     random = np.random.default_rng(0)
     records, labels = random.normal(size=(40, 3)), random.integers(2, size=40)
     cache = ShadowCache()
-    first = cache.get(records, labels, count=2, kind="logistic", seed=0)
-    assert cache.get(records.copy(), labels.copy(), count=2, kind="logistic", seed=0) is first
-    assert cache.get(records, 1 - labels, count=2, kind="logistic", seed=0) is not first
-    assert cache.get(records, labels, count=2, kind="logistic", seed=1) is not first
+    first = cache.get(records, labels, ShadowPlan("logistic", 0, 2))
+    assert cache.get(records.copy(), labels.copy(), ShadowPlan("logistic", 0, 2)) is first
+    assert cache.get(records, 1 - labels, ShadowPlan("logistic", 0, 2)) is not first
+    assert cache.get(records, labels, ShadowPlan("logistic", 1, 2)) is not first
     assert len(cache.fitted) == 3
 
 
 def test_each_record_is_in_half_of_the_shadow_models() -> None:
     random = np.random.default_rng(0)
     records, labels = random.normal(size=(40, 3)), random.integers(2, size=40)
-    shadows = fit_shadows(records, labels, count=6, kind="trees", seed=0)
+    shadows = fit_shadows(records, labels, ShadowPlan("trees", 0, 6))
     assert shadows.trained.sum(axis=0).tolist() == [3] * 40
-    assert fit_shadows(records, labels, count=6, kind="trees", seed=0, size=5).trained.sum(axis=1).tolist() == [5] * 6
+    assert fit_shadows(records, labels, ShadowPlan("trees", 0, 6, size=5)).trained.sum(axis=1).tolist() == [5] * 6
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,7 +188,7 @@ def test_shadow_models_know_their_own_records_and_any_classes(kind: str) -> None
     answers = model.predict(records)
     np.testing.assert_allclose(answers.sum(axis=1), 1.0)
     assert (model.classes[answers.argmax(axis=1)] == labels).mean() > 0.5
-    shadows = fit_shadows(records[:2], np.array([1, 4]), count=2, kind=kind, seed=0)  # type: ignore[arg-type]
+    shadows = fit_shadows(records[:2], np.array([1, 4]), ShadowPlan(kind, 0, 2))  # type: ignore[arg-type]
     assert shadows.predict(records, 6).shape == (2, 60, 6)
     np.testing.assert_allclose(shadows.predict(records, 6).sum(axis=2), 1.0)
     sure = shadows.of_label(records, np.full(60, 4), 6)

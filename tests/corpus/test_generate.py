@@ -15,8 +15,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from probewatch.corpus.generate import make_corpus
 from probewatch.corpus.pools import Pools, Records, split_pools
 from probewatch.corpus.recipe import Recipe
-from probewatch.corpus.run import Subject
+from probewatch.corpus.run import PROBES, Subject
 from probewatch.corpus.target import Target, as_predict
+from probewatch.corpus.truth import model_leak
 from probewatch.data.logs import read_logs
 from probewatch.errors import ConfigError, TargetError
 
@@ -146,10 +147,11 @@ def test_nobody_asks_for_a_record_of_another_pool(
             name = owner.get(tuple(event["details"]["queryInput"]["featureVector"]))
             if name:
                 seen.setdefault(family[event["context"]["taskId"]], set()).add(name)
-    assert seen["batch"] == {"customers"} and seen["extraction"] == {"attackers"}
+    assert seen["batch"] == {"members", "customers"} and seen["extraction"] == {"attackers"}
     assert seen["rescoring"] == {"members", "customers"} and seen["threshold_confidence"] == {"members", "attackers"}
     told = manifest["targets"]["knn"]["pool_share_by_role"]
-    assert told["batch"]["customers"] == 1.0 and told["membership"]["customers"] == 0.0
+    assert 0.0 < told["batch"]["members"] < 0.15 and told["membership"]["customers"] == 0.0
+    assert told["batch"]["members"] + told["batch"]["customers"] == pytest.approx(1.0, abs=1e-4)
     assert all(row["holdout"] == 0.0 for row in told.values())
     assert set(manifest["models"]["knn"]["pools"]["shared"].values()) == {0}
 
@@ -166,6 +168,18 @@ def test_the_attack_on_a_model_that_remembers_all_succeeds(manifest: dict[str, A
     found = manifest["attacks"]["threshold_confidence"]
     assert found["roc_auc"] > 0.8 and found["by_target"]["knn"]["roc_auc"] > 0.8
     assert 0.2 < found["members"] / found["guesses"] < 0.7
+
+
+def test_the_manifest_tells_a_robust_model_from_an_attack_that_learns_nothing(manifest: dict[str, Any]) -> None:
+    found = manifest["attacks"]["threshold_confidence"]["by_target"]["knn"]
+    assert 0 < found["records"] <= found["guesses"]
+    assert found["interval"][0] < found["roc_auc"] < found["interval"][1] and found["interval"][0] > 0.5
+    leak = manifest["targets"]["knn"]["leak"]
+    assert leak["roc_auc"] > 0.7 and leak["reading"] == "confidence gives members away"
+    random = np.random.default_rng(0)
+    answers, label = random.dirichlet([1.0, 1.0], 200), np.zeros(200, np.int64)
+    robust = model_leak(answers[:100], label[:100], answers[100:], label[100:])
+    assert robust["interval"][0] < 0.5 < robust["interval"][1] and "the model is robust" in robust["reading"]
 
 
 def test_form_alone_does_not_give_attacks_away(manifest: dict[str, Any]) -> None:
@@ -189,10 +203,25 @@ def test_a_stopped_run_leaves_no_corpus_and_goes_on(folder: Path, tmp_path: Path
     with pytest.raises(TargetError, match="down"):
         make_corpus([_subject(), _subject("other", fail_after=1000, seed=1)], FEW, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.name != ".partial"]
-    again = _subject(fail_after=0)
+    again = _subject(fail_after=2 * PROBES)  # it is asked who it is, and nothing that it was asked before
     make_corpus([again, _subject("other", seed=1)], FEW, tmp_path)
     assert _hashes(tmp_path) == _hashes(folder)
     assert again.target.asked > 1000  # what the first call asked counts for the budget
+
+
+def test_a_run_of_a_model_that_was_trained_anew_begins_anew(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="down"):
+        make_corpus([_subject(fail_after=3000)], FEW, tmp_path)
+    assert len(list((tmp_path / ".partial").glob("owner-*.npz"))) == 1
+    other = _subject()
+    predict = other.target._predict
+    other.target._predict = lambda rows: np.round(predict(rows), 1)
+    manifest = make_corpus([other], FEW, tmp_path)
+    same = make_corpus([_subject()], FEW, tmp_path / "same")
+    assert manifest["models"]["knn"]["answers_sha256"] != same["models"]["knn"]["answers_sha256"]
+    with gzip.open(tmp_path / "events.jsonl.gz", "rt") as file:
+        sure = {json.loads(line)["details"]["queryResponse"]["confidence"] for line in file}
+    assert sure == {one for one in sure if round(one, 1) == one}
 
 
 def test_parquet_holds_the_same_log(folder: Path, tmp_path: Path) -> None:

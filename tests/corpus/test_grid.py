@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from probewatch.corpus.grid import Grid
+from probewatch.corpus.onehot import OneHot
 from probewatch.errors import DataError
 
 
@@ -85,9 +86,9 @@ def test_noise_can_differ_by_row_and_0_changes_nothing() -> None:
 
 def test_values_span_a_column() -> None:
     grid = Grid.learn(_records())
-    assert grid.values(4, 8).tolist() == [2.0, 3.0, 7.0]
-    assert grid.values(4, 2).tolist() == [2.0, 7.0]
-    found = grid.values(0, 5)
+    assert grid.span(4, 8)[:, 4].tolist() == [2.0, 3.0, 7.0]
+    assert grid.span(4, 2)[:, 4].tolist() == [2.0, 7.0]
+    found = grid.span(0, 5)[:, 0]
     assert len(found) == 5 and found[0] == grid.low[0] and found[-1] == grid.high[0]
     assert (found % 1 == 0).all()
 
@@ -104,3 +105,44 @@ def test_values_span_a_column() -> None:
 def test_records_that_tell_nothing_are_refused(records: NDArray[np.float64], told: str) -> None:
     with pytest.raises(DataError, match=told):
         Grid.learn(records)
+
+
+def _one_hot(count: int = 400) -> NDArray[np.float64]:
+    """A number, a category of three and one of four whose first has no column, and two flags that may both be set."""
+    random = np.random.default_rng(1)
+    first, second = np.eye(3)[random.integers(3, size=count)], np.eye(4)[random.integers(4, size=count)]
+    return np.column_stack([random.integers(0, 99, count), first, second[:, 1:], random.integers(0, 2, (count, 2))])
+
+
+def test_one_hot_categories_are_found_and_other_flags_are_not() -> None:
+    grid = Grid.learn(_one_hot())
+    assert grid.groups == (OneHot(1, 4, none=False), OneHot(4, 7, none=True))
+    assert grid.fields.tolist() == [0, 1, 4, 7, 8]
+    rare = np.zeros((400, 3))
+    rare[np.arange(30), np.repeat([0, 1], 15)] = 1.0  # two flags of 4 % each that never meet: no proof
+    rare[:, 2] = np.arange(400)
+    assert Grid.learn(rare).groups == ()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
+def test_what_is_made_up_of_one_hot_columns_is_a_category(seed: int, amount: float) -> None:
+    records = _one_hot()
+    grid = Grid.learn(records)
+    random = np.random.default_rng(seed)
+    mixed = grid.mix(random.random((50, 9)) < 0.5, records[:50], records[50:100])
+    for made in (
+        grid.snap(random.normal(0.5, 1.0, (50, 9))), grid.draw(50, random), grid.jitter(records[:50], amount, random),
+        mixed, grid.span(1, 8), grid.span(4, 3),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(grid.snap(made), made)
+        assert (made[:, 1:4].sum(axis=1) <= 1).all() and (made[:, 4:7].sum(axis=1) <= 1).all()
+    for made in (grid.draw(50, random), grid.snap(records + 0.2), mixed, grid.span(1, 8)):
+        assert (made[:, 1:4].sum(axis=1) == 1).all()
+
+
+def test_a_one_hot_category_is_snapped_to_its_largest_and_spanned_by_category() -> None:
+    grid = Grid.learn(_one_hot())
+    row = np.array([[5.0, 0.6, 0.7, 0.1, 0.2, 0.1, 0.4, 1.0, 1.0]])
+    assert grid.snap(row)[0].tolist() == [5.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]
+    assert grid.span(1, 8)[:, 1:4].tolist() == np.eye(3).tolist()
+    assert len(grid.span(4, 8)) == 4

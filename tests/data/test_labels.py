@@ -59,7 +59,7 @@ def test_labels_without_a_session_and_the_reverse_are_sentences(tmp_path: Path) 
     matched = read_labels(path).match(["t1", "t2", "t9", "t8"], list("abcd"))
     assert matched.label.tolist() == [1, 0, -1, -1]
     assert matched.warnings == (
-        f"{path}: 1 of 3 labels name no session of the log, as 'gone'.",
+        f"{path}: 1 of 3 labels names no session of the log, as 'gone'.",
         f"{path}: 2 of 4 sessions have no label, as 't9'.",
     )
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 
 from probewatch.data.fields import FieldMap
 from probewatch.data.logs import Log, read_logs
-from probewatch.errors import LogError, MappingError
+from probewatch.errors import LogError, MappingError, OutputError
 
 
 def event(step: int = 0, **changes: Any) -> dict[str, Any]:
@@ -78,27 +81,36 @@ def test_a19_only_model_queries_are_queries(tmp_path: Path) -> None:
         ("{", "the line is not JSON"),
         ('{"a": 1} {"b": 2}', "the line is not JSON (extra data"),
         ("null", "the line is null, expected a JSON object"),
-        ("[1, 2]", "the line is [1, 2], expected a JSON object"),
+        ("[1, 2]", "the line is a list of 2 values, expected a JSON object"),
         ("\0\0", "the line is not JSON"),
         ("é" * 10, "the line is not JSON"),
         ('{"a":' * 5000, "the line is not JSON (it is nested too deeply)"),
         (json.dumps(event(user=None, task="")), "fields 'client' and 'session' are both missing"),
-        (json.dumps(event(user={"id": 1})), "field 'client' is {\"id\": 1}, expected text or a number"),
+        (json.dumps(event(user={"id": 1})), "field 'client' is an object, expected text or a number"),
         (json.dumps(event(time=None)), "field 'time' is missing"),
-        (json.dumps(event(time="yesterday")), "field 'time' is yesterday, expected ISO 8601"),
-        (json.dumps(event(time=-5)), "field 'time' is -5, expected ISO 8601"),
-        (json.dumps(event(time="2026-02-30T00:00:00Z")), "field 'time' is 2026-02-30"),
-        (json.dumps(event(confidence=1.7)), "field 'confidence' is 1.7, expected a probability from 0 to 1"),
-        (json.dumps(event(confidence=float("nan"))), "field 'confidence' is NaN"),
-        (json.dumps(event(confidence=float("inf"))), "field 'confidence' is Infinity"),
-        (json.dumps(event(confidence="high")), "field 'confidence' is high"),
-        (json.dumps(event(vector=[1.0, float("nan")])), "field 'inputs' is [1.0, NaN], expected a list of finite"),
-        (json.dumps(event(vector=[1.0, "x"])), "field 'inputs' is [1.0, \"x\"]"),
-        (json.dumps(event(vector=[1.0, None])), "field 'inputs' is [1.0, null]"),
-        (json.dumps(event(vector=[1.0, [2.0]])), "field 'inputs' is [1.0, [2.0]]"),
-        (json.dumps(event(vector="abc")), "field 'inputs' is abc"),
-        (json.dumps(event(vector=7)), "field 'inputs' is 7"),
-        (json.dumps(event(vector=[1.0])), "field 'inputs' has 1 values, expected the 2 that queries of model 'm'"),
+        (json.dumps(event(time="yesterday")), "field 'time' is text, expected ISO 8601"),
+        (json.dumps(event(time=-5)), "field 'time' is a negative number, expected ISO 8601"),
+        (json.dumps(event(time="2026-02-30T00:00:00Z")), "field 'time' is text"),
+        (
+            json.dumps(event(confidence=1.7)),
+            "field 'confidence' is a number above 1, expected a probability",
+        ),
+        (json.dumps(event(confidence=float("nan"))), "field 'confidence' is not finite"),
+        (json.dumps(event(confidence=float("inf"))), "field 'confidence' is not finite"),
+        (json.dumps(event(confidence="high")), "field 'confidence' is text"),
+        (
+            json.dumps(event(vector=[1.0, float("nan")])),
+            "field 'inputs' is a list of 2 values, of which value 2 is not finite",
+        ),
+        (json.dumps(event(vector=[1.0, "x"])), "field 'inputs' is a list of 2 values, of which value 2 is text"),
+        (json.dumps(event(vector=[1.0, None])), "field 'inputs' is a list of 2 values, of which value 2 is null"),
+        (
+            json.dumps(event(vector=[1.0, [2.0]])),
+            "field 'inputs' is a list of 2 values, of which value 2 is a list",
+        ),
+        (json.dumps(event(vector="abc")), "field 'inputs' is text"),
+        (json.dumps(event(vector=7)), "field 'inputs' is a number"),
+        (json.dumps(event(vector=[1.0])), "field 'inputs' has 1 value, expected the 2 that queries of model 'm'"),
         (json.dumps(event(vector=[])), "field 'inputs' has 0 values, expected the 2"),
     ],
 )
@@ -110,6 +122,30 @@ def test_a_bad_line_is_rejected_with_its_place_and_a_sentence(tmp_path: Path, li
     assert str(reject).startswith(f"{path}:4: {reason}")
     written = [json.loads(text) for text in (tmp_path / "rejects").read_text("utf-8").splitlines()]
     assert written == [{"file": str(path), "line": 4, "reason": reject.reason}]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_reject_quotes_nothing_of_the_line(tmp_path: Path, form: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"who": "a", "when": 1772323200 + n, "p": 0.5, "x_1": 1, "x_2": 2, "bad": 0} for n in range(6)
+    ]
+    secrets: dict[str, Any] = {"when": "4711x", "p": "47.11", "x_2": "4711y", "bad": "4711z", "who": "[4711"}
+    for row, (name, secret) in zip(rows, secrets.items(), strict=False):
+        row[name] = secret
+    path = tmp_path / f"log.{form}"
+    if form == "csv":
+        cells = [[str(value) for value in row.values()] for row in rows]
+        path.write_text("\n".join(",".join(row) for row in [list(rows[0]), *cells]) + '\na,"4711\n4711\n')
+    else:
+        write(path, [*rows, '{"who": "4711', "[4711]", '"4711"', '{"p": ' + "4711" * 2000 + "}", "4711" * 2000])
+        path.write_bytes(path.read_bytes() + b"4711\xeb\n")
+    fields = FieldMap(client="who", time="when", confidence="p", inputs="x_*", label="bad")
+    with read_logs([path], fields=fields) as log:
+        assert log.counts.rejects > 6
+        assert {"client", "time", "confidence", "inputs", "label"} < set(log.reasons)
+        for reject in log.rejected:
+            assert "4711" not in reject.reason
+            assert "0xeb" not in reject.reason
 
 
 @pytest.mark.parametrize("key", ["confidence", "answer", "vector"])
@@ -283,13 +319,13 @@ def test_bad_tasks_and_events_of_the_feature_json_are_rejected_by_their_place(tm
     for place, start in zip(
         places,
         [
-            "t1#1: field 'response_confidence' is nan, expected a finite number",
-            "t1#2: the event is '5', expected an object",
+            "t1#1: field 'response_confidence' is not finite, expected a finite number",
+            "t1#2: the event is a number, expected an object",
             "empty#0: task 'empty' has no events",
             "none#0: task 'none' has no list 'sequence'",
-            "who#0: task 'who' has is_malicious 'maybe', expected true or false",
-            "late#0: field 'time_delta_since_last_query' is -1",
-            "late#1: field 'response_confidence' is 2",
+            "who#0: task 'who' has text as is_malicious, expected true or false",
+            "late#0: field 'time_delta_since_last_query' is a negative number",
+            "late#1: field 'response_confidence' is below 0 or above 1",
         ],
         strict=True,
     ):
@@ -324,13 +360,45 @@ def test_csv_with_a_column_for_each_input(tmp_path: Path) -> None:
         sessions = log.all_sessions()
         assert_balanced(log)
         assert (log.counts.read, log.counts.events, log.counts.rejects) == (5, 3, 2)
-        assert [reject.line for reject in log.rejected] == [5, 6]
+        assert sorted(reject.line for reject in log.rejected) == [5, 6]
     assert sessions.client.tolist() == ["ann", "bob"]
     assert sessions.label.tolist() == [1, 0]
     assert sessions.inputs.tolist() == [1, 2, 3, 4]
     assert sessions.input_offsets.tolist() == [0, 2, 4, 4]
     assert sessions.confidence[[0, 2]].tolist() == [0.5, 0.5]
     assert sessions.predicted_class.tolist() == [1, -1, 1]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_models_of_different_widths_share_the_columns_of_the_widest(tmp_path: Path, form: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"who": "a", "when": 1772323200 + n, "api": "wide", "x_1": 1.5, "x_2": n, "x_3": 2} for n in range(3)
+    ]
+    rows += [{"who": "a", "when": 1772323300 + n, "api": "slim", "x_1": n, "x_2": 4, "x_3": None} for n in range(2)]
+    rows += [{"who": "a", "when": 1772323400, "api": "wide", "x_1": 1, "x_2": 2, "x_3": None}]  # its last is lost
+    rows += [{"who": "a", "when": 1772323400, "api": "slim", "x_1": None, "x_2": 2, "x_3": None}]  # a gap within
+    path = tmp_path / f"log.{form}"
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form == "csv":
+        cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+        path.write_text("\n".join(",".join(row) for row in [list(rows[0]), *cells]) + "\n")
+    else:
+        write(path, rows)
+    with read_logs([path], fields=FieldMap(client="who", time="when", model="api", inputs="x_*")) as log:
+        sessions = log.all_sessions()
+        assert_balanced(log)
+        assert log.reasons == {"inputs": 1, "inputs of an unusual length": 1}
+    assert sessions.model.tolist() == ["slim", "wide"]
+    assert sessions.inputs.tolist() == [0, 4, 1, 4, 1.5, 0, 2, 1.5, 1, 2, 1.5, 2, 2]
+    assert np.diff(sessions.input_offsets).tolist() == [2, 2, 3, 3, 3]
+
+
+def test_a_trailing_cell_that_is_no_number_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("who,when,x_1,x_2\na,1772323200,1,2\na,1772323201,1,abc\n")
+    with read_logs([path], fields=FieldMap(client="who", time="when", inputs="x_*")) as log:
+        assert log.reasons == {"inputs": 1}
 
 
 def test_an_open_quote_in_a_csv_costs_its_own_line_only(tmp_path: Path) -> None:
@@ -358,7 +426,7 @@ def test_parquet_with_structures_lists_and_timestamps(tmp_path: Path) -> None:
     with read_logs([path], fields=fields) as log:
         sessions = log.all_sessions()
         assert [str(reject) for reject in log.rejected] == [
-            f"{path}:2: field 'confidence' is NaN, expected a probability from 0 to 1; check the field mapping",
+            f"{path}:2: field 'confidence' is not finite, expected a probability from 0 to 1; check the field mapping",
             f"{path}:3: fields 'client' and 'session' are both missing, expected at least one; check the field mapping",
         ]
     assert sessions.client.tolist() == ["7"]
@@ -428,7 +496,7 @@ def test_a_log_of_sessions_without_clients_takes_the_session_for_the_client(tmp_
         ("{}".encode("utf-16"), "text in UTF-16"),
         (b"\x7fELF" + bytes(200), "is a binary file"),
         (b"PAR1 and no more", "not a Parquet file"),
-        (b'{"eventType": "task_start"}', "none of the 1 events is a query"),
+        (b'{"eventType": "task_start"}', "no query is among 1 event"),
     ],
 )
 def test_a_file_that_is_no_log_is_a_sentence(tmp_path: Path, content: bytes, message: str) -> None:
@@ -446,7 +514,7 @@ def test_paths_that_stand_for_nothing_are_all_named(tmp_path: Path) -> None:
 
 def test_rejects_appear_only_when_the_log_was_read(tmp_path: Path) -> None:
     out = tmp_path / "rejects"
-    with pytest.raises(LogError, match="all 1 lines were rejected"):
+    with pytest.raises(LogError, match="the only line was rejected"):
         read_logs([write(tmp_path / "a.jsonl", ["{"])], rejects=out)
     assert list(tmp_path.glob("rejects*")) == []
 
@@ -473,6 +541,81 @@ def test_the_summary_tells_what_a_log_holds(tmp_path: Path) -> None:
             "first": "2026-03-01T00:00:00+00:00",
             "last": "2026-03-01T00:00:09+00:00",
             "reasons": {"not a JSON object": 1},
+            "cut_short": [],
+            "before_1973": 0,
             "given": [],
             "fields": ["client", "confidence", "inputs", "model", "predicted_class", "session", "time"],
         }
+
+
+def test_standard_input_is_read_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = "\n".join(json.dumps(event(n)) for n in range(3)) + "\n{\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with read_logs(["-"]) as log:
+        assert (log.counts.events, log.counts.rejects) == (3, 1)
+        assert str(log.rejected[0]).startswith("standard input:4: the line is not JSON")
+        plain = write(tmp_path / "a.jsonl", content.splitlines())
+        with read_logs([plain]) as same:
+            assert log.sha256 == same.sha256
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"PK\x03\x04")))
+    with pytest.raises(LogError, match=r"^standard input: is a zip archive"):
+        read_logs(["-"])
+
+
+@pytest.mark.parametrize(("end", "cut"), [("", True), ("\n", False)])
+def test_a_log_that_breaks_off_in_its_last_line_is_told(tmp_path: Path, end: str, cut: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event(0)) + "\n" + json.dumps(event(1))[:-5] + end)
+    with read_logs([path]) as log:
+        assert log.counts.rejects == 1
+        assert log.cut_short == ((str(path),) if cut else ())
+
+
+def test_small_numbers_as_times_are_counted(tmp_path: Path) -> None:
+    fields = FieldMap(client="who", time="when")
+    path = write(tmp_path / "a.jsonl", [{"who": "a", "when": when} for when in (5, 7, 1772323200)])
+    with read_logs([path], fields=fields) as log:
+        assert log.early == log.summary()["before_1973"] == 2
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps(ARTICLE))
+    with read_logs([path]) as log:
+        assert log.early == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("lines", [1, 3000])
+def test_rejects_on_a_full_disk_are_a_sentence_that_blames_the_file_not_the_log(tmp_path: Path, lines: int) -> None:
+    rejects = tmp_path / "out" / "rejects"
+    rejects.parent.mkdir()
+    rejects.write_text("old")
+    Path(f"{rejects}.partial").symlink_to("/dev/full")
+    path = write(tmp_path / "a.jsonl", [event(0), *["{"] * lines])
+    with pytest.raises(
+        OutputError, match=r"out/rejects: the rejects cannot be written there \(No space left"
+    ) as caught:
+        read_logs([path], rejects=rejects)
+    assert "a.jsonl" not in str(caught.value)
+    assert list(rejects.parent.iterdir()) == [rejects]
+    assert rejects.read_text() == "old"
+
+
+def test_a_limit_on_the_size_of_files_does_not_blame_the_log(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0)])
+    code = (
+        "import resource, sys; from probewatch import read_logs\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)\n"
+        "try: read_logs([sys.argv[1]])\nexcept OSError as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("OutputError ")
+    assert "a.jsonl" not in told
+
+
+def test_scratch_files_that_cannot_be_kept_are_a_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [event(0)])
+    code = (
+        "import sys, tempfile; from probewatch import read_logs; tempfile.tempdir = '/nowhere'\n"
+        "try: read_logs([sys.argv[1]])\nexcept OSError as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("OutputError /nowhere: the scratch files of the log cannot be kept there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -207,8 +208,7 @@ def test_nul_bytes_and_wrong_encodings_are_rejected_line_by_line(tmp_path: Path)
     path.write_bytes(b"\n".join([event(0), b"\0" * 9, latin, b"\xff\xfe", event(2)]))
     with read_logs([path]) as log:
         assert [reject.line for reject in log.rejected] == [2, 3, 4]
-        assert "byte" in log.rejected[1].reason
-        assert "0xeb, expected UTF-8" in log.rejected[1].reason
+        assert re.match(r"byte \d+ of the line is not UTF-8", log.rejected[1].reason)
 
 
 def test_a_nul_in_a_name_is_kept(tmp_path: Path) -> None:

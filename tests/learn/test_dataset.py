@@ -91,7 +91,7 @@ def test_one_class_is_a_sentence(kind: str) -> None:
 
 def test_three_clients_are_a_sentence() -> None:
     label = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], np.int8)
-    with pytest.raises(DataError, match="only 1 clients attack, expected at least 2"):
+    with pytest.raises(DataError, match="the log has 1 attacking client, expected at least 2"):
         split_sessions(_sessions([0, 0, 0, 0, 1, 1, 1, 2, 2, 2]), label, _all(10), CONFIG)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from probewatch.bundle import MANIFEST, Bundle, read_bundle
 from probewatch.data.records import Sessions
-from probewatch.errors import DataError
+from probewatch.errors import ConfigError, DataError, OutputError
 from probewatch.learn.detector import train_detector
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS, Config
@@ -99,6 +100,77 @@ def test_a_checkpoint_of_another_run_is_not_resumed(
     assert _files(tmp_path) == _files(bundle.folder)
 
 
+def _stop_after(epochs: int) -> Any:
+    seen: list[Any] = []
+
+    def stop(*told: Any) -> None:
+        seen.append(told)
+        if len(seen) == epochs:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_resuming_says_from_where_or_why_not(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    notes: list[str] = []
+    train = partial(train_detector, labelled, rivals=False, resume=True, note=notes.append)
+    for config, epochs in ((quick, 3), (quick, 3), (replace(quick, seed=9), 2)):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path, told=_stop_after(epochs))
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(
+            replace(labelled, sha256="other"), quick, tmp_path, resume=True, note=notes.append, told=_stop_after(1)
+        )
+    assert notes == [
+        f"Nothing to resume, so training starts anew: no stopped run is in {tmp_path}.",
+        "Resuming the stopped run after epoch 3 of network 1.",
+        "Nothing to resume, so training starts anew: the stopped run had other settings (seed).",
+        "Nothing to resume, so training starts anew: the stopped run had another log.",
+    ]
+
+
+def test_resuming_a_finished_run_trains_nothing(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    _, metrics = train_detector(labelled, quick, tmp_path, rivals=False)
+    before = _files(tmp_path)
+    notes: list[str] = []
+    bundle, again = train_detector(
+        labelled, quick, tmp_path, rivals=False, resume=True, told=_stop_after(1), note=notes.append
+    )
+    assert notes == [f"{tmp_path}: this very run has ended; nothing is left to train."]
+    assert _files(tmp_path) == before
+    assert (bundle.threshold, again["roc_auc"]) == (metrics["threshold"], metrics["roc_auc"])
+    with pytest.raises(ConfigError, match="its threshold was chosen with another max_fpr; train it anew without"):
+        train_detector(labelled, replace(quick, max_fpr=0.2), tmp_path, rivals=False, resume=True)
+    assert _files(tmp_path) == before
+
+
+def test_another_budget_on_resuming_changes_the_threshold_alone(
+    labelled: Labelled, quick: Config, bundle: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(labelled, quick, tmp_path, rivals=False, told=_stop_after(6))
+    epochs: list[Any] = []
+    changed, _ = train_detector(
+        labelled, replace(quick, max_fpr=0.5), tmp_path, rivals=False, resume=True, told=lambda *one: epochs.append(one)
+    )
+    assert len(epochs) == 2, "only what was missing is trained"
+    own, theirs = (one.folder / one.manifest["files"]["weights"] for one in (changed, bundle))
+    assert own.read_bytes() == theirs.read_bytes()  # the graph also shifts poorer views by their thresholds
+    assert changed.threshold < bundle.threshold
+
+
+def test_a_report_or_bundle_on_a_full_disk_is_a_sentence(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / ".README.md.partial").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"bundle: the bundle cannot be written there \(No space left"):
+        train_detector(labelled, quick, folder, rivals=False)
+    assert [path.name for path in folder.rglob("*.partial")] == [".partial"], "the checkpoints stay for --resume"
+    notes: list[str] = []
+    train_detector(labelled, quick, folder, rivals=False, resume=True, note=notes.append, told=_stop_after(1))
+    assert notes == ["Resuming the stopped run after epoch 4 of network 2; 1 before it is trained."]
+
+
 def _shuffled_test_labels(data: Labelled, bundle: Bundle) -> Labelled:
     from probewatch.bundle import session_key
 
@@ -180,7 +252,28 @@ def test_on_its_own_log_only_the_test_sessions_count(labelled: Labelled, bundle:
 def test_on_another_log_all_labelled_sessions_count(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
     metrics = evaluate_detector(bundle, replace(labelled, sha256="another"), tmp_path)
     assert metrics["n"] == len(labelled.label)
-    assert metrics["notes"] == []
+
+
+def test_clients_and_models_that_training_met_or_did_not_are_told(
+    labelled: Labelled, bundle: Bundle, tmp_path: Path
+) -> None:
+    own = evaluate_detector(bundle, labelled, tmp_path)
+    assert own["overlap"]["known_clients"] == 0, "its test split holds other clients than its training"
+    assert len(own["notes"]) == 1
+    same = evaluate_detector(bundle, replace(labelled, sha256="another"), tmp_path)
+    held = own["overlap"]["clients"]
+    assert same["overlap"] == {"clients": 24, "known_clients": 24 - held, "models": 1, "new_models": []}
+    assert same["notes"] == [
+        f"{24 - held} of 24 clients were in the detector's training; it may do better on them than on others."
+    ]
+    named = replace(
+        labelled.sessions,
+        client=np.array([f"new-{name}" for name in labelled.sessions.client], object),
+        model=np.where(labelled.label == 1, "wine", "credit").astype(object),
+    )
+    new = evaluate_detector(bundle, replace(labelled, sessions=named, sha256="another"), tmp_path)
+    assert new["overlap"] == {"clients": 24, "known_clients": 0, "models": 2, "new_models": ["wine"]}
+    assert "1 of 2 models was not in the detector's training (wine)" in new["notes"][0]
 
 
 def test_a_log_without_labels_cannot_be_evaluated(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
@@ -200,5 +293,5 @@ def test_the_article_preset_refuses_a_log_without_inputs(labelled: Labelled, tmp
     sessions: Sessions = replace(
         labelled.sessions, inputs=np.zeros(0), input_offsets=np.zeros(len(labelled.sessions.time_s) + 1, np.int64)
     )
-    with pytest.raises(DataError, match=r"lack what the features \['distance_from_anchor_vector'\]"):
+    with pytest.raises(DataError, match=r"lack what is needed for distance_from_anchor_vector"):
         train_detector(replace(labelled, sessions=sessions), PRESETS["article"], tmp_path)

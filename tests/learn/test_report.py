@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probewatch.data.cells import guard_cell, unguard_cell
-from probewatch.errors import ConfigError, DataError
+from probewatch.errors import DataError, OutputError
 from probewatch.learn import report
 from probewatch.learn.evaluate import evaluate
 from probewatch.learn.markup import number, percent, safe
@@ -175,12 +175,48 @@ def test_a_rival_that_loses_is_said_to_lose(tmp_path):
     assert "No rival does better than the LSTM on ROC AUC or average precision." in page(tmp_path)
 
 
-def test_the_best_of_a_column_is_marked_and_the_lowest_fpr_is_not_a_prize(tmp_path):
+def test_the_best_of_a_column_is_marked(tmp_path):
     write_report(tmp_path, **quick() | {"metrics": arguments(boosting=3.0)["metrics"]})
     table = re.search(r"<tr class=\"ours\">(.*?)</tbody>", page(tmp_path), re.S).group(1)
     ours, boosting = (re.findall(r'<td class="num( best)?">', row) for row in table.split("</tr>")[:2])
     assert (ours[0], boosting[0]) == ("", " best")
-    assert (ours[3], boosting[3]) == ("", "")
+    metrics = arguments(boosting=3.0)["metrics"]
+    false, rival = (one["fpr_at_threshold"] for one in (metrics, metrics["rivals"]["boosting"]))
+    assert false != rival
+    assert (ours[3], boosting[3]) == ((" best", "") if false < rival else ("", " best"))
+
+
+def test_who_never_alerts_does_not_win_by_the_lowest_fpr(tmp_path):
+    known = arguments()
+    silent = {**known["metrics"]["rivals"]["boosting"], "tpr_at_threshold": 0.0, "fpr_at_threshold": 0.0}
+    write_report(tmp_path, **quick() | {"metrics": {**known["metrics"], "rivals": {"boosting": silent}}})
+    table = re.search(r"<tr class=\"ours\">(.*?)</tbody>", page(tmp_path), re.S).group(1)
+    ours, boosting = (re.findall(r'<td class="num( best)?">', row) for row in table.split("</tr>")[:2])
+    assert (ours[3], boosting[3]) == (" best", "")
+
+
+@pytest.mark.parametrize(
+    ("alerted", "told"),
+    [
+        (100, "9 in 10 attacks alert within 7 events"),
+        (80, "more than 1 in 10 attacks never alert"),
+        (40, "more than half of the attacks never alert"),
+    ],
+)
+def test_the_delay_is_told_in_words(tmp_path, alerted, told):
+    label, first_alert = np.ones(100, np.int8), np.where(np.arange(100) < alerted, 7, 0)
+    client = np.arange(100).astype(str).astype(object)
+    metrics = evaluate(label, (first_alert > 0) * 0.9, threshold=0.5, client=client, first_alert=first_alert)
+    write_report(tmp_path, **quick() | {"metrics": metrics})
+    assert told in page(tmp_path)
+
+
+def test_one_of_a_kind_is_said_in_the_singular(tmp_path):
+    metrics = evaluate(np.array([0, 1]), np.array([0.1, 0.9]), threshold=0.5, client=np.array(["a", "a"], object))
+    write_report(tmp_path, **quick() | {"metrics": metrics})
+    assert "Tested on 2 sessions of 1 client," in page(tmp_path)
+    assert "Of <b>1 attack session</b> the detector alerted on <b>1</b>." in page(tmp_path)
+    assert "here is 1" in page(tmp_path)
 
 
 def test_what_is_missing_leaves_no_hole(tmp_path):
@@ -299,7 +335,7 @@ def test_the_page_takes_its_place_last(tmp_path, monkeypatch):
 
 def test_a_file_in_the_folders_place_is_a_sentence(tmp_path):
     (tmp_path / "report").write_text("mine")
-    with pytest.raises(ConfigError, match="the report cannot be written there"):
+    with pytest.raises(OutputError, match="the report cannot be written there"):
         write_report(tmp_path / "report", **quick())
     assert (tmp_path / "report").read_text() == "mine"
 

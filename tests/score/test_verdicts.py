@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gc
+import gzip
 import json
 import os
 from pathlib import Path
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from probewatch.data.cells import unguard_cell
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 from probewatch.score.verdicts import COLUMNS, VerdictFile, Verdicts
 
 NAMES = ["plain", '=HYPERLINK("x")', 'quo"te,comma', "línea\nnew", "half \ud800 pair", "\x1b[31mred"]
@@ -31,6 +33,10 @@ def verdicts() -> Verdicts:
 
 
 def _rows(path: Path) -> list[dict[str, object]]:
+    if path.suffix == ".gz":
+        plain = path.with_suffix("")
+        plain.write_bytes(gzip.decompress(path.read_bytes()))
+        return _rows(plain)
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pylist()
     if path.suffix == ".jsonl":
@@ -39,7 +45,7 @@ def _rows(path: Path) -> list[dict[str, object]]:
         return [{name: unguard_cell(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.gz"])
 def test_parts_that_were_written_read_back(verdicts: Verdicts, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out{ending}"
     with VerdictFile(path) as file:
@@ -63,9 +69,18 @@ def test_a_run_that_fails_leaves_the_old_file_and_nothing_else(verdicts: Verdict
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_another_ending_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"its ending is '\.xlsx', expected one of \.jsonl, \.csv, \.parquet"):
-        VerdictFile(tmp_path / "out.xlsx")
+@pytest.mark.parametrize("name", ["out.xlsx", "out.parquet.gz", "out.gz", "out"])
+def test_another_ending_is_a_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"its ending is '.*', expected one of \.jsonl, \.csv, \.parquet"):
+        VerdictFile(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_verdicts_packed_are_the_same_bytes(verdicts: Verdicts, tmp_path: Path) -> None:
+    for name in ("a.csv.gz", "b.csv.gz"):
+        with VerdictFile(tmp_path / name) as file:
+            file.write(verdicts)
+    assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
 def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
@@ -86,8 +101,25 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(verdicts: Verdicts, tmp_
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"out\.jsonl: cannot be written"):
         VerdictFile(tmp_path / "file" / "out.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.gz"])
+@pytest.mark.parametrize("times", [1, 300])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    verdicts: Verdicts, tmp_path: Path, ending: str, times: int
+) -> None:
+    path = tmp_path / f"out{ending}"
+    path.write_text("old")
+    (tmp_path / f".out{ending}.partial").symlink_to("/dev/full")  # every write to it finds the disk full
+    with pytest.raises(OutputError, match=r"out\.\S+: cannot be written \(No space left"), VerdictFile(path) as file:
+        for _ in range(times):
+            file.write(verdicts)
+    gc.collect()  # a writer that is collected must not write again
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_rows_are_ready_for_json(verdicts: Verdicts) -> None:

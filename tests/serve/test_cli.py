@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -175,6 +176,150 @@ def test_kill_leaves_the_previous_artefact_whole(
             read_bundle(out)
     subprocess.run(command, check=True, capture_output=True)
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+@pytest.mark.parametrize("verb", ["train", "score"])
+def test_a_stopped_verb_ends_with_a_sentence_and_its_exit_code(
+    verb: str, number: int, name: str, code: int, bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    words = ["train", "-", "--out", out] if verb == "train" else ["score", bundle.folder, "-", "--out", out / "v.csv"]
+    command = [sys.executable, "-m", "probewatch", *map(str, words)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env={**os.environ, "TMPDIR": str(scratch)}) as process:
+        while not list(scratch.glob("*/standard input")):  # then it waits for a log that never comes
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    advice = "go on with the same command and --resume" if verb == "train" else "nothing was half-written"
+    assert told == f"probewatch: stopped by {name}; {advice}.\n"
+    assert process.returncode == code
+    assert not list(scratch.glob("probewatch-*"))
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [
+        (80, ["session", "events", "score", "alert at", "mostly for"]),
+        (100, ["session", "client", "events", "score", "alert at", "mostly for"]),
+        (120, ["session", "client", "model", "events", "score", "alert at", "mostly for"]),
+    ],
+)
+def test_a_narrow_screen_keeps_the_reason_and_loses_the_names(
+    width: int, heads: list[str], bundle: Bundle, log_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = _run("score", bundle.folder, log_files[0], "--threshold", 0).stdout.splitlines()
+    (head,) = [line for line in lines if "session " in line and "┃" in line]
+    assert [cell.strip() for cell in head.strip("┃").split("┃")] == heads
+    assert all(len(line) <= width for line in lines if line.startswith("│"))
+    first = next(line for line in lines if line.startswith("│")).strip("│").split("│")
+    assert len(first[-1].strip()) > 10 and "task-" in first[0]
+
+
+def test_no_line_ends_in_blanks(bundle: Bundle, log_files: tuple[Path, Path]) -> None:
+    for words in (["score", bundle.folder, log_files[0]], ["inspect", bundle.folder], ["inspect", log_files[0]]):
+        assert all(line == line.rstrip() for line in _run(*words).stdout.splitlines())
+
+
+def test_one_session_is_said_in_the_singular(bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    log = tmp_path / "one.jsonl"
+    log.write_text(_text(log_files[0]).splitlines()[0] + "\n{\n")
+    result = _run("score", bundle.folder, log, "--threshold", 0)
+    assert "1 of 1 session alerts at a score of" in result.stdout
+    assert "the highest score;" in result.stdout
+    assert "1 line rejected, the first: " in result.stderr
+    assert "1 query of 6 inputs" in _run("inspect", log).stdout
+
+
+def test_verdicts_are_packed_where_the_name_says_so(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _run("score", bundle.folder, log_files[0], "--out", tmp_path / "v.jsonl.gz")
+    assert len(_text(tmp_path / "v.jsonl.gz").splitlines()) == 72
+
+
+def test_a_network_is_told_in_words(bundle: Bundle) -> None:
+    shown = " ".join(_run("inspect", bundle.folder).stdout.split())
+    reads = f"reads {len(bundle.features)} features"
+    assert f"2, each an LSTM of 1 layer of 8 units that {reads}, with dropout 0.5" in shown
+    for text in (shown, (bundle.folder / "README.md").read_text()):
+        assert "LSTMClassifier" not in text and "(lstm)" not in text
+
+
+def test_standard_input_is_scored_like_a_file(bundle: Bundle, log_files: tuple[Path, Path]) -> None:
+    told = []
+    for log in (str(log_files[0]), "-"):
+        result = CliRunner().invoke(app, ["score", str(bundle.folder), log, "--json"], input=log_files[0].read_bytes())
+        assert result.exit_code == 0
+        told.append(json.loads(result.stdout))
+    assert told[0] == told[1]
+
+
+def test_quiet_does_not_hide_that_a_log_breaks_off(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "cut.jsonl.gz"
+    content = log_files[0].read_bytes()
+    log.write_bytes(content[: len(content) // 2])
+    result = _run("score", bundle.folder, log, "--quiet", "--json")
+    assert result.stderr.startswith(f"{log}: breaks off before its end")
+    assert json.loads(result.stdout)["cut_short"] == [str(log)]
+
+
+def test_times_that_are_small_numbers_are_told(tmp_path: Path) -> None:
+    log, mapping = tmp_path / "a.jsonl", tmp_path / "map.toml"
+    log.write_text('{"who": "a", "turn": 5}\n')
+    mapping.write_text('[fields]\nclient = "who"\ntime = "turn"\n')
+    told = _run("inspect", log, "--map", mapping).stderr
+    assert "1 of 1 queries lie before 1973: small numbers are read as seconds since 1970" in told
+
+
+def test_clients_and_models_that_training_met_or_did_not_are_told(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "other.jsonl"
+    log.write_text(_text(log_files[0]).replace('"user-', '"new-').replace('"credit"', '"wine"'))
+    result = _run("score", bundle.folder, log)
+    assert "in the detector's training; it may" not in result.stderr
+    assert "1 of 1 model was not in the detector's training (wine)" in result.stderr
+    overlap = json.loads(_run("score", bundle.folder, log_files[0], "--json").stdout)["overlap"]
+    assert overlap["clients"] == 24
+    assert 0 < overlap["known_clients"] < 24
+    told = f"{overlap['known_clients']} of 24 clients were in the detector's training"
+    assert told in _run("score", bundle.folder, log_files[0]).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("where", ["stdout", "json", "out", "rejects"])
+def test_a_full_disk_names_the_file_that_could_not_be_written(
+    where: str, bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "in" / "log.jsonl"
+    log.parent.mkdir()
+    log.write_text(_text(log_files[0]) + "{\n")
+    out, rejects = tmp_path / "v.csv", tmp_path / "rejects.jsonl"
+    words: list[object] = ["score", bundle.folder, log]
+    if where == "json":
+        words += ["--json"]
+    elif where == "out":
+        words += ["--out", out]
+        out.with_name(".v.csv.partial").symlink_to("/dev/full")
+    elif where == "rejects":
+        words += ["--rejects", rejects]
+        Path(f"{rejects}.partial").symlink_to("/dev/full")
+    command = [sys.executable, "-m", "probewatch", *map(str, words)]
+    with Path("/dev/full" if where in ("stdout", "json") else "/dev/null").open("w") as stdout:
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    named = {"out": str(out), "rejects": str(rejects)}.get(where, "standard output")
+    *_, sentence = done.stderr.splitlines()
+    assert sentence.startswith(f"probewatch: {named}: ")
+    assert "cannot be written" in sentence and "No space left on device" in sentence
+    assert sorted(tmp_path.iterdir()) == [log.parent]
 
 
 def test_hostile_names_reach_no_terminal(

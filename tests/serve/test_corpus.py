@@ -131,8 +131,10 @@ def test_an_endpoint_is_attacked_within_its_budget(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ([], "expected one of --demo, --model and --endpoint"),
-        (["--demo", "wine", "--model", "a:b"], "expected one of --demo, --model and --endpoint"),
+        ([], "expected one of --demo, --model, --endpoint and --benchmark"),
+        (["--demo", "wine", "--model", "a:b"], "expected one of --demo, --model, --endpoint and --benchmark"),
+        (["--benchmark", "--demo", "wine"], "--benchmark is fixed but for --sessions and --seed"),
+        (["--benchmark", "--sessions", "50"], "--sessions is 50, expected at least 100 for a benchmark"),
         (["--demo", "iris"], "--demo is 'iris', expected one of: digits, cancer, wine"),
         (["--demo", "wine", "--sessions", "3"], "sessions is 3, expected a whole number from 10"),
         (["--model", "a:b"], "--model and --endpoint need --train FILE, --holdout FILE and --label COLUMN"),

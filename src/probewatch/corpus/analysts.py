@@ -26,10 +26,9 @@ def ask_what_if(client: Client, random: np.random.Generator) -> Source:
         for _ in range(int(random.integers(*CHANGES, endpoint=True))):
             if not left:
                 break
-            column = int(random.choice(client.grid.free))
-            values = client.grid.values(column, int(random.integers(*VALUES, endpoint=True)))
-            tried = np.repeat(record, min(left, len(values)), axis=0)
-            tried[:, column] = values[: len(tried)]
+            column = int(random.choice(client.grid.fields))
+            values = client.grid.span(column, int(random.integers(*VALUES, endpoint=True)))[:left]
+            tried = client.grid.mix(np.arange(len(client.grid)) == column, values, record)
             answers = yield tried
             left -= len(tried)
             record = tried[[int(answers[:, label].argmin())]]
@@ -42,12 +41,14 @@ def ask_sweep(client: Client, random: np.random.Generator) -> Source:
     Partial dependence and individual conditional expectation: Friedman 2001, "Greedy Function Approximation",
     section 8.2; Goldstein, Kapelner, Bleich, Pitkin 2015, "Peeking Inside the Black Box".
     """
-    columns = random.permutation(client.grid.free)[: int(random.integers(1, 3))].tolist()
-    values = [client.grid.values(column, int(random.integers(*SWEPT, endpoint=True))) for column in columns]
-    combinations = np.stack(np.meshgrid(*values, indexing="ij"), axis=-1).reshape(-1, len(columns))
-    records = client.pick(-(-client.budget // len(combinations)), random)
-    swept = np.repeat(records, len(combinations), axis=0)
-    swept[:, columns] = np.tile(combinations, (len(records), 1))
+    grid = client.grid
+    columns = random.permutation(grid.fields)[: int(random.integers(1, 3))].tolist()
+    values = [grid.span(column, int(random.integers(*SWEPT, endpoint=True))) for column in columns]
+    places = np.stack(np.meshgrid(*map(np.arange, map(len, values)), indexing="ij"), axis=-1).reshape(-1, len(columns))
+    records = client.pick(-(-client.budget // len(places)), random)
+    swept = np.repeat(records, len(places), axis=0)
+    for column, own, place in zip(columns, values, places.T, strict=True):
+        swept = grid.mix(np.arange(len(grid)) == column, np.tile(own[place], (len(records), 1)), swept)
     yield swept[: client.budget]
     return None
 
@@ -74,7 +75,7 @@ def ask_shap(client: Client, random: np.random.Generator) -> Source:
     Lundberg, Lee 2017, "A Unified Approach to Interpreting Model Predictions", section 4.1 (Kernel SHAP). The sizes of
     the coalitions follow its kernel, and each coalition comes with its complement.
     """
-    free = len(client.grid.free)
+    free = len(client.grid.fields)
     background = client.pick(int(random.integers(*BACKGROUND, endpoint=True)), random)
     sizes = np.arange(1, max(2, free))
     weight = 1.0 / (sizes * np.maximum(free - sizes, 1))
@@ -86,8 +87,8 @@ def ask_shap(client: Client, random: np.random.Generator) -> Source:
         places = random.random((len(size), free)).argsort(axis=1).argsort(axis=1)
         half = places < size[:, None]
         taken = np.zeros((2 * len(size), len(client.grid)), np.bool_)
-        taken[::2, client.grid.free], taken[1::2, client.grid.free] = half, ~half
-        mixed = np.where(taken[:coalitions, None], record[0], background)  # (coalitions, background, D)
+        taken[::2, client.grid.fields], taken[1::2, client.grid.fields] = half, ~half
+        mixed = client.grid.mix(taken[:coalitions, None], record[0], background)  # (coalitions, background, D)
         asked += [record, mixed.reshape(-1, len(client.grid))[: part - 1]]
     yield np.concatenate(asked)
     return None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.corpus.grid import Grid
-from probewatch.corpus.shadows import MOST, Kind, ShadowCache, Shadows
+from probewatch.corpus.shadows import MOST, Kind, ShadowCache, ShadowPlan, Shadows
 
 FEWEST_CANDIDATES = 4  # that many copies of each still leave budget for
 
@@ -75,6 +75,5 @@ class Attacker:
         return shadows, shadows.trained[:, : len(self.candidates)]
 
     def _shadows(self, records: NDArray[np.float64], labels: NDArray[np.int64]) -> Shadows:
-        return self.cache.get(
-            records, labels, count=self.shadow_count, kind=self.kind, seed=self.shadow_seed, size=self.shadow_size
-        )
+        plan = ShadowPlan(self.kind, self.shadow_seed, self.shadow_count, self.shadow_size)
+        return self.cache.get(records, labels, plan)

@@ -16,9 +16,9 @@ from probewatch.errors import ConfigError
 
 STARTS = 20  # own records asked about first, to start on the other side of the boundary
 STARTS_SHARE = 0.1  # of the budget, at most
-ROUNDS = (1, 4)  # HopSkipJump's max_iter
-DIRECTIONS = (8, 24)  # HopSkipJump's init_eval
-DEAREST = 60  # queries that a candidate takes, about
+ROUNDS = (0, 2)  # HopSkipJump's max_iter; with 0 it only halves the way to the nearest start
+DIRECTIONS = (4, 12)  # HopSkipJump's init_eval
+HALVINGS = 9  # queries that each halving of a way takes, about
 
 
 def ask_boundary_distance(attacker: Attacker, random: np.random.Generator) -> Source:
@@ -34,34 +34,36 @@ def ask_boundary_distance(attacker: Attacker, random: np.random.Generator) -> So
     hop_skip_jump, black_box = _toolbox()
     starts = attacker.own[random.permutation(len(attacker.own))]
     starts = starts[: max(2, min(STARTS, int(STARTS_SHARE * attacker.budget)))]
-    few = max(2, attacker.budget // DEAREST * 2)  # as many again are wrong already, or cheap
-    rows = attacker.pick(1, random)[:few]
+    rows = attacker.pick(1, random)
     cube = _Cube(attacker.grid, attacker.candidates[rows], attacker.budget)
     rounds = int(random.integers(*ROUNDS, endpoint=True))
     directions = int(random.integers(*DIRECTIONS, endpoint=True))
+    cost = HALVINGS + rounds * (HALVINGS + directions)
 
     def run(predict: Predict) -> Guess:
-        first = predict(np.concatenate([starts, attacker.candidates[rows]]))
-        cube.spent += len(first)
-        there = first[: len(starts)].argmax(axis=1)
-        here = first[len(starts) :].argmax(axis=1)
+        there = predict(starts)
+        cube.spent += len(starts)
         distance = np.zeros(len(rows))
         done = 0
-        for number, label in enumerate(attacker.labels[rows].tolist()):
-            if here[number] == label:  # or the model is wrong, and the distance 0 (Choquette-Choo 2021)
-                others = cube.shrink(starts[there != label])
-                try:
+        while done < len(rows) and (done == 0 or cube.spent < attacker.budget):
+            few = slice(done, done + max(1, (attacker.budget - cube.spent) // cost))
+            here = predict(attacker.candidates[rows[few]]).argmax(axis=1)
+            cube.spent += len(here)
+            for number, label in enumerate(here.tolist(), done):
+                if label == attacker.labels[rows[number]]:  # or the distance is 0 (Choquette-Choo 2021)
+                    others = cube.shrink(starts[there.argmax(axis=1) != label])
                     classifier = black_box(
-                        cube.labels(predict, number), (len(attacker.grid.free),), first.shape[1], (0.0, 1.0)
+                        cube.labels(predict, number), (len(attacker.grid.free),), there.shape[1], (0.0, 1.0)
                     )
                     attack = hop_skip_jump(
                         classifier, batch_size=4096, max_iter=rounds, init_eval=directions, verbose=False
                     )
-                    distance[number] = cube.measure(attack, number, others)
-                except _SpentError:
-                    break
-            done = number + 1
-        return Guess(rows[: max(1, done)], distance[: max(1, done)])
+                    try:
+                        distance[number] = cube.measure(attack, number, others)
+                    except _SpentError:
+                        return Guess(rows[: max(1, number)], distance[: max(1, number)])
+                done = number + 1
+        return Guess(rows[:done], distance[:done])
 
     return ask_by_calls(run, int(random.integers(2**32)))
 

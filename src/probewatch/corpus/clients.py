@@ -46,10 +46,10 @@ def look_up(client: Client, random: np.random.Generator) -> Source:
     records = np.repeat(client.pick(len(parts), random), parts, axis=0)
     edits = random.integers(EDITED, size=client.budget, endpoint=True)
     edits[np.cumsum(parts) - parts] = 0  # first as it is
-    free = client.grid.free
+    free = client.grid.fields
     edited = np.zeros(records.shape, np.bool_)
     edited[:, free] = random.random((client.budget, len(free))).argsort(axis=1).argsort(axis=1) < edits[:, None]
-    yield np.where(edited, client.grid.draw(client.budget, random), records)
+    yield client.grid.mix(edited, client.grid.draw(client.budget, random), records)
     return None
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.corpus.onehot import OneHot, find_one_hot
 from probewatch.errors import DataError
 
 PARTS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 255, 256, 10**3, 10**4, 10**5, 10**6)
@@ -30,6 +31,7 @@ class Grid:
         step: (D,) values are its multiples: 1 for whole numbers, 0.01 for two decimals, 0 for continuous.
         categories: for each column its allowed values in ascending order, or None where step and range say it all.
         scale: (D,) standard deviation, 0 where constant.
+        groups: columns that hold a category one-hot.
     """
 
     low: NDArray[np.float64]
@@ -37,6 +39,7 @@ class Grid:
     step: NDArray[np.float64]
     categories: tuple[NDArray[np.float64] | None, ...]
     scale: NDArray[np.float64]
+    groups: tuple[OneHot, ...] = ()
 
     @classmethod
     def learn(cls, records: NDArray[np.float64]) -> Grid:
@@ -60,14 +63,17 @@ class Grid:
             raise DataError("all columns of the records are constant, so there is nothing to ask about.")
         values = [np.unique(column) for column in records.T]
         step = np.array([_step_of(column) for column in values])
+        categories = tuple(
+            _categories_of(column, len(records), size) for column, size in zip(values, step.tolist(), strict=True)
+        )
+        flags = np.array([allowed is not None and allowed.tolist() == [0.0, 1.0] for allowed in categories])
         return cls(
             low=records.min(axis=0),
             high=records.max(axis=0),
             step=step,
-            categories=tuple(
-                _categories_of(column, len(records), size) for column, size in zip(values, step.tolist(), strict=True)
-            ),
+            categories=categories,
             scale=records.std(axis=0),
+            groups=find_one_hot(records, flags),
         )
 
     def __len__(self) -> int:
@@ -77,6 +83,21 @@ class Grid:
     def free(self) -> NDArray[np.int64]:
         """The columns that are not constant."""
         return np.flatnonzero(self.high > self.low)
+
+    @cached_property
+    def fields(self) -> NDArray[np.int64]:
+        """What someone who changes one thing may change: the free columns, of a one-hot category the first alone."""
+        followers = [np.arange(group.first + 1, group.end) for group in self.groups]
+        return np.setdiff1d(self.free, np.concatenate([np.empty(0, np.int64), *followers]))
+
+    def mix(
+        self, changed: NDArray[np.bool_], new: NDArray[np.float64], old: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(…, D) the changed columns of ``new``, the others of ``old``: of a one-hot category all, if the first is."""
+        changed = changed.copy()
+        for group in self.groups:
+            changed[..., group.columns] = changed[..., group.first, None]
+        return np.where(changed, new, old)
 
     def snap(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, D) inputs moved to the nearest values that their columns allow."""
@@ -89,6 +110,8 @@ class Grid:
             rows = slice(start, start + most)
             place = np.sum(within[rows, columns, None] > between, axis=2)
             snapped[rows, columns] = lower[np.arange(len(columns)), place]
+        for group in self.groups:
+            group.mend(snapped[:, group.columns], within[:, group.columns])
         return snapped
 
     def jitter(
@@ -110,25 +133,41 @@ class Grid:
         )
         columns = self._listed[0]
         if len(columns):
-            anew = random.random((len(inputs), len(columns))) < amount
-            noisy[:, columns] = np.where(anew, self._draw_listed(len(inputs), random), inputs[:, columns])
+            anew = np.zeros(inputs.shape, np.bool_)
+            anew[:, columns] = random.random((len(inputs), len(columns))) < amount
+            drawn = inputs.copy()
+            self._draw_listed(drawn, random)
+            noisy[:, columns] = self.mix(anew, drawn, inputs)[:, columns]
         return self.snap(noisy)
 
     def draw(self, count: int, random: np.random.Generator) -> NDArray[np.float64]:
         """(count, D) inputs from anywhere on the grid."""
         drawn = random.uniform(self.low, self.high, (count, len(self)))
-        drawn[:, self._listed[0]] = self._draw_listed(count, random)
+        self._draw_listed(drawn, random)
         return self.snap(drawn)
 
-    def values(self, column: int, most: int) -> NDArray[np.float64]:
-        """At most so many different values of one column, from its lowest to its highest."""
+    def span(self, column: int, most: int) -> NDArray[np.float64]:
+        """(k, D) on the grid with at most so many different values of one column, from its lowest to its highest.
+
+        Of a one-hot category whose first column it is, so many categories. The other columns are at their lowest.
+        """
+        group = next((group for group in self.groups if group.first == column), None)
         allowed = self.categories[column]
-        if allowed is not None:
-            return np.array(allowed[np.unique(np.linspace(0, len(allowed) - 1, most).round().astype(int))])
-        even = np.repeat(self.low[None], most, axis=0)
-        even[:, column] = np.linspace(self.low[column], self.high[column], most)
-        found: NDArray[np.float64] = np.unique(self.snap(even)[:, column])
-        return found
+        lowest = self.snap(self.low[None])
+        if group is None and allowed is None:
+            even = np.repeat(lowest, most, axis=0)
+            even[:, column] = np.linspace(self.low[column], self.high[column], most)
+            even = self.snap(even)
+            first: NDArray[np.int64] = np.unique(even[:, column], return_index=True)[1]
+            return np.asarray(even[first])
+        if group is not None:
+            found = np.repeat(lowest, len(group.rows()), axis=0)
+            found[:, group.columns] = group.rows()
+        elif allowed is not None:
+            found = np.repeat(lowest, len(allowed), axis=0)
+            found[:, column] = allowed
+        kept: NDArray[np.int64] = np.unique(np.linspace(0, len(found) - 1, most).round().astype(np.int64))
+        return np.asarray(found[kept])
 
     @cached_property
     def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
@@ -151,12 +190,13 @@ class Grid:
     def _sizes(self) -> NDArray[np.int64]:
         return np.array([len(allowed) for allowed in self.categories if allowed is not None], np.int64)
 
-    def _draw_listed(self, count: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """(count, L) values of the columns of categories, each as likely as the others."""
+    def _draw_listed(self, inputs: NDArray[np.float64], random: np.random.Generator) -> None:
+        """Draw the L columns of categories of (n, D) inputs anew, each value as likely as the others."""
         columns, values, _ = self._listed
-        place = (random.random((count, len(columns))) * self._sizes).astype(np.int64)
-        drawn: NDArray[np.float64] = values[np.arange(len(columns)), place]
-        return drawn
+        place = (random.random((len(inputs), len(columns))) * self._sizes).astype(np.int64)
+        inputs[:, columns] = values[np.arange(len(columns)), place]
+        for group in self.groups:
+            inputs[:, group.columns] = group.draw(len(inputs), random)
 
 
 def _step_of(values: NDArray[np.float64]) -> float:

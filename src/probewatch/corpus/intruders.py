@@ -87,6 +87,6 @@ def search_adversarial(client: Client, random: np.random.Generator) -> Source:
 def _change(client: Client, inputs: Inputs, share: float, random: np.random.Generator) -> Inputs:
     """(n, D) inputs with at least one column moved by about half its deviation."""
     chosen = random.random(inputs.shape) < share
-    free = client.grid.free
+    free = client.grid.fields
     chosen[np.arange(len(inputs)), free[random.integers(len(free), size=len(inputs))]] = True
-    return np.where(chosen, client.grid.jitter(inputs, 0.5, random), inputs)
+    return client.grid.mix(chosen, client.grid.jitter(inputs, 0.5, random), inputs)

@@ -16,16 +16,22 @@ from probewatch.corpus.giveaways import give_aways
 from probewatch.corpus.plan import Run
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject
-from probewatch.corpus.truth import Outcome, attack_figures, who_asked
+from probewatch.corpus.truth import Outcome, attack_figures, model_leak, who_asked
 
-LIBRARIES = ("probewatch", "numpy", "scikit-learn", "adversarial-robustness-toolbox")
+LIBRARIES = ("probewatch", "numpy", "scikit-learn", "adversarial-robustness-toolbox", "statsmodels")
 
 Owned = tuple[NDArray[np.float64], NDArray[np.float64]]
 """(R, D) records and the target's (R, C) answers."""
 
 
 def parameters(subjects: Sequence[Subject], recipe: Recipe, start: str, wave: int) -> dict[str, Any]:
-    """All that a corpus depends on, and the proof that the pools share no record."""
+    """All that a corpus depends on, and the proof that the pools share no record.
+
+    The targets are asked about a few records, so that a run that goes on notices another model behind a name.
+
+    Raises:
+        TargetError: a target gives no usable answer.
+    """
     return {
         "format": 1,
         "recipe": recipe.to_json(),
@@ -34,13 +40,20 @@ def parameters(subjects: Sequence[Subject], recipe: Recipe, start: str, wave: in
         "models": {
             one.target.name: {
                 **one.described,
+                "answers_sha256": one.fingerprint(),
                 "classes": [str(value) for value in one.classes],
+                "shadow_models": one.kind or "of the kind that each attacker believes in",
                 "pools": one.pools.proof(),
             }
             for one in subjects
         },
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the libraries that a corpus's bytes depend on; None where one is not installed."""
+    return {name: _version(name) for name in LIBRARIES}
 
 
 def findings(
@@ -92,6 +105,7 @@ def _told_of_targets(
         ]
         told[one.target.name] = {
             "accuracy": {"train": right[0], "holdout": right[1]},
+            "leak": model_leak(train[1], one.pools.members.label, holdout[1], one.pools.holdout.label),
             "queries": sum(len(session) for session in sessions if session.target == one.target.name),
             "pool_share_by_role": asked[one.target.name],
             **one.target.trouble(),
@@ -102,7 +116,7 @@ def _told_of_targets(
 def _outcomes(runs: Sequence[Run], asked: Sequence[Asked], subjects: Sequence[Subject]) -> list[Outcome]:
     return [
         Outcome(
-            subjects[run.target].target.name, run.family, run.actor.evasion,
+            subjects[run.target].target.name, run.family, run.actor.evasion, one.guess.record,
             subjects[run.target].member[one.guess.record], one.guess.score,
         )
         for run, one in zip(runs, asked, strict=True)

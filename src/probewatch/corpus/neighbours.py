@@ -6,7 +6,7 @@ import numpy as np
 
 from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.sources import Guess, Source
-from probewatch.corpus.thresholds import log_loss, of_label
+from probewatch.corpus.thresholds import logit, of_label
 
 NEIGHBOURS = (4, 40)  # fewest and most for a candidate
 COLUMNS_SHARE = (0.05, 0.3)  # of a neighbour's columns that differ from the candidate's
@@ -15,11 +15,12 @@ NOISE = (0.5, 1.5)  # of the noisiest copy, in each column's own deviations
 
 
 def ask_neighbourhood(attacker: Attacker, random: np.random.Generator) -> Source:
-    """A member is where the loss is lower than that of neighbours a few changed columns away.
+    """A member is where the model is surer of the true class than at neighbours a few changed columns away.
 
     Mattern, Mireshghallah, Jin, Schölkopf, Sachan, Berg-Kirkpatrick 2023, "Membership Inference Attacks against
     Language Models via Neighbourhood Comparison", section 3. There a few words are replaced by others that fit; here
-    a few columns take the values of one of the attacker's own records.
+    a few columns take the values of one of the attacker's own records, and log-odds take the place of the loss, which
+    is next to 0 for whatever a classifier is sure of.
     """
     count = attacker.copies(NEIGHBOURS, random)
     rows = attacker.pick(count + 1, random)
@@ -27,9 +28,9 @@ def ask_neighbourhood(attacker: Attacker, random: np.random.Generator) -> Source
     donors = attacker.own[random.integers(len(attacker.own), size=len(inputs))]
     differs = random.random(inputs.shape) < random.uniform(*COLUMNS_SHARE)
     differs[:: count + 1] = False  # the candidate itself
-    answers = yield attacker.grid.snap(np.where(differs, donors, inputs))
-    loss = log_loss(of_label(answers, np.repeat(attacker.labels[rows], count + 1))).reshape(len(rows), -1)
-    return Guess(rows, loss[:, 1:].mean(axis=1) - loss[:, 0])
+    answers = yield attacker.grid.mix(differs, donors, inputs)
+    odds = logit(of_label(answers, np.repeat(attacker.labels[rows], count + 1))).reshape(len(rows), -1)
+    return Guess(rows, odds[:, 0] - odds[:, 1:].mean(axis=1))
 
 
 def ask_label_under_noise(attacker: Attacker, random: np.random.Generator) -> Source:

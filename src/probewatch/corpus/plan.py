@@ -25,7 +25,7 @@ class Actor:
         evasion: what hides its attack, or none.
         pace: of all its sessions.
         kind: of the shadow models that it believes in.
-        members: share of members in what an attacker or rescorer asks about.
+        members: share of members in what it asks about.
     """
 
     name: str
@@ -70,7 +70,7 @@ def plan_runs(recipe: Recipe, targets: int) -> list[Run]:
     for attack, family, sessions in _quotas(recipe):
         target = int(random.integers(targets))
         while sessions > 0:
-            actor = _actor(recipe, attack, sessions, names, random)
+            actor = _actor(recipe, attack, family, sessions, names, random)
             for _ in range(min(_visits(recipe, random), sessions // len(actor.clients))):
                 tasks = tuple(names.draw("task", 10) for _ in actor.clients)
                 lengths = tuple(draw_lengths(recipe, len(tasks), random).tolist())
@@ -80,8 +80,9 @@ def plan_runs(recipe: Recipe, targets: int) -> list[Run]:
     return runs
 
 
-def _actor(recipe: Recipe, attack: str, most: int, names: _Names, random: np.random.Generator) -> Actor:
+def _actor(recipe: Recipe, attack: str, family: str, most: int, names: _Names, random: np.random.Generator) -> Actor:
     evasion = _draw(recipe.evasions, random) if attack == "membership" else "none"
+    customer = attack != "membership" and USES[family].records == "customers"
     keys = 1
     if evasion == "keys":
         keys = min(int(random.integers(KEYS[0], KEYS[1] + 1)), most)
@@ -91,7 +92,7 @@ def _actor(recipe: Recipe, attack: str, most: int, names: _Names, random: np.ran
         evasion,
         _draw(recipe.paces, random),
         KINDS[random.integers(len(KINDS))],
-        float(random.uniform(*recipe.members)),
+        float(random.uniform(*(recipe.returning if customer else recipe.members))),
     )
 
 

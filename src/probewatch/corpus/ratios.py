@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.shadows import Shadows
 from probewatch.corpus.sources import Guess, Source
-from probewatch.corpus.thresholds import TINY, of_label
+from probewatch.corpus.thresholds import TINY, logit, of_label
 
 QUERIES = (2, 50)  # fewest and most for a candidate: itself and its augmentations
 NOISE = (0.01, 0.1)  # of an augmentation, in each column's own deviations
@@ -87,15 +87,9 @@ def _augment(attacker: Attacker, random: np.random.Generator) -> tuple[NDArray[n
     return rows, inputs
 
 
-def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    kept = np.clip(probability, TINY, 1.0 - TINY)
-    found: NDArray[np.float64] = np.log(kept) - np.log1p(-kept)
-    return found
-
-
 def _logits_of(answers: NDArray[np.float64], labels: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """(R, A) logits of the true class."""
-    return _logit(of_label(answers, np.repeat(labels, shape[1]))).reshape(shape)
+    return logit(of_label(answers, np.repeat(labels, shape[1]))).reshape(shape)
 
 
 def _shadow_logits(
@@ -104,7 +98,7 @@ def _shadow_logits(
     """(M, R, A) logits of the true class."""
     R, A, D = inputs.shape
     answers = shadows.of_label(inputs.reshape(-1, D), np.repeat(labels, A), classes)
-    return _logit(answers).reshape(-1, R, A)
+    return logit(answers).reshape(-1, R, A)
 
 
 def _deviation(logits: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -40,6 +40,8 @@ class Recipe:
             that rescore training customers; the rest is benign.
         shortest, median, longest: queries of a session; half of them have no more than the median.
         members: lowest and highest share of members among an attacker's candidates, and in what rescorers ask for.
+        returning: the same among the records of all other benign clients: a customer whose record was trained on
+            comes back.
         most_tasks: sessions of one client.
         pools: shares of attackers, customers and holdout in the records that the model was not trained on.
         attacks, uses: weights by family; 0 leaves one out.
@@ -57,6 +59,7 @@ class Recipe:
     median: int = 90
     longest: int = 300
     members: tuple[float, float] = (0.3, 0.6)
+    returning: tuple[float, float] = (0.0, 0.15)
     most_tasks: int = 8
     pools: tuple[float, float, float] = (0.4, 0.35, 0.25)
     attacks: Weights = field(default_factory=_even(ATTACKS))
@@ -146,12 +149,14 @@ def _kind_of(like: Any) -> str:
 def _mistakes_of(recipe: Recipe) -> list[str]:
     shares = (recipe.membership, recipe.other, recipe.rescoring)
     low, high = recipe.members
+    fewest, most = recipe.returning
     checks = [
         ("sessions", recipe.sessions >= 10, "a whole number from 10"),
         ("seed", 0 <= recipe.seed < 2**32, "a whole number from 0 to 4294967295"),
         ("days", 0.01 <= recipe.days <= 3650, "from 0.01 to 3650"),
         ("shortest", 1 <= recipe.shortest < recipe.median < recipe.longest, "shortest < median < longest, from 1"),
         ("membership", all(0 <= one <= 1 for one in shares) and sum(shares) <= 1, "shares that sum up to at most 1"),
+        ("returning", 0 <= fewest <= most < 1, "two shares in ascending order, from 0 to below 1"),
         ("members", 0 < low <= high < 1, "two shares in ascending order, between 0 and 1"),
         ("most_tasks", recipe.most_tasks >= 1, "a whole number from 1"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from probewatch.corpus.evasion import EVASIONS
 from probewatch.corpus.grid import Grid
 from probewatch.corpus.plan import Run
 from probewatch.corpus.pools import Pools
-from probewatch.corpus.shadows import ShadowCache
+from probewatch.corpus.shadows import Kind, ShadowCache
 from probewatch.corpus.sources import Guess, Source, run_together
 from probewatch.corpus.target import Target
 
 COVERS = [name for name, use in USES.items() if use.attack == "none" and use.records == "customers"]
 """Uses that attackers hide behind, with records of their own."""
+
+PROBES = 8  # of the members and of the holdout, by whose answers a model is known again
 
 Told = Callable[[int], None]  # queries done in this call
 
@@ -40,6 +43,8 @@ class Subject:
         labels: int64 (R,) their classes.
         member: (R,) bool, the truth.
         own, own_labels: the other half, which attackers fit shadow models on.
+        kind: of the shadow models that are like the target, which attackers are taken to know; None lets each believe
+            in a kind of its own.
         described: what the manifest says of the model.
     """
 
@@ -53,9 +58,18 @@ class Subject:
     own: NDArray[np.float64]
     own_labels: NDArray[np.int64]
     described: dict[str, Any] = field(default_factory=dict)
+    kind: Kind | None = None
 
     @classmethod
-    def of(cls, target: Target, pools: Pools, classes: Sequence[Any], seed: int, described: dict[str, Any]) -> Subject:
+    def of(
+        cls,
+        target: Target,
+        pools: Pools,
+        classes: Sequence[Any],
+        seed: int,
+        described: dict[str, Any],
+        kind: Kind | None = None,
+    ) -> Subject:
         """Divide the attackers' pool into candidates and their own, and mix the former with the members."""
         random = np.random.default_rng([seed, 0])
         order = random.permutation(len(pools.attackers))
@@ -67,7 +81,17 @@ class Subject:
         return cls(
             target, pools, Grid.learn(everything), tuple(classes), inputs[mixed], labels[mixed],
             mixed < len(pools.members), pools.attackers.inputs[own], pools.attackers.label[own], described,
+            kind,
         )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """A hash of the target's answers to a few fixed records, which another model hardly has.
+
+        Raises:
+            TargetError: the target gives no usable answer.
+        """
+        probes = np.concatenate([self.pools.members.inputs[:PROBES], self.pools.holdout.inputs[:PROBES]])
+        return hashlib.sha256(np.ascontiguousarray(self.target.answer(probes)).data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -126,8 +150,8 @@ def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Sour
         return use.start(Client(_records(use, run, subject, random), subject.grid, budget), random)
     attacker = Attacker(
         subject.candidates, subject.labels, subject.own, subject.own_labels, subject.grid, budget,
-        rows=_rows(subject.member, run.actor.members, budget, random), cache=cache, kind=run.actor.kind,
-        shadow_seed=seed,
+        rows=_rows(subject.member, run.actor.members, budget, random), cache=cache, kind=subject.kind or run.actor.kind,
+        shadow_size=len(subject.pools.members), shadow_seed=seed,
     )  # fmt: skip
     cover = USES[str(random.choice(COVERS))]
 
@@ -141,9 +165,7 @@ def source_of(run: Run, subject: Subject, seed: int, cache: ShadowCache) -> Sour
 
 
 def _records(use: Use, run: Run, subject: Subject, random: np.random.Generator) -> NDArray[np.float64]:
-    if use.records == "members":
-        return _some_members(subject, run.actor.members, random)
-    return subject.own if use.records == "own" else subject.pools.customers.inputs
+    return subject.own if use.records == "own" else _with_members(subject, run.actor.members, random)
 
 
 def _rows(member: NDArray[np.bool_], share: float, most: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -162,11 +184,13 @@ def _fitting(wanted: NDArray[np.bool_], inside: int, outside: int) -> int:
     return len(wanted) if fits.all() else int(np.argmin(fits))
 
 
-def _some_members(subject: Subject, share: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """A rescorer's customers, of whom some were trained on."""
+def _with_members(subject: Subject, share: float, random: np.random.Generator) -> NDArray[np.float64]:
+    """A client's records, of which that share was trained on: most of a rescorer's, a few of any other's."""
     members, customers = subject.pools.members.inputs, subject.pools.customers.inputs
-    others = min(len(customers), round(len(members) * (1.0 - share) / share))
-    return np.concatenate([members, customers[random.permutation(len(customers))[:others]]])
+    inside = min(len(members), round(len(customers) * share / (1.0 - share)))
+    outside = min(len(customers), round(len(members) * (1.0 - share) / share)) if inside else len(customers)
+    chosen = members[random.permutation(len(members))[:inside]]
+    return np.concatenate([chosen, customers[random.permutation(len(customers))[:outside]]])
 
 
 def _asked(blocks: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], guess: Guess | None) -> Asked:

@@ -47,67 +47,64 @@ class Shadows:
         return self.predict(inputs, classes)[:, np.arange(len(inputs)), labels]
 
 
+@dataclass(frozen=True)
+class ShadowPlan:
+    """How shadow models are fitted.
+
+    Args:
+        kind: of models.
+        seed: from 0.
+        count: of models, even if each record is to be in exactly half of them.
+        size: records that each is fitted on, at most; half of them all where that is less.
+        trees: of a model of trees.
+    """
+
+    kind: Kind
+    seed: int
+    count: int = 16
+    size: int = MOST
+    trees: int = TREES
+
+
 @dataclass
 class ShadowCache:
     """The shadow models fitted so far. Has state: fits are kept, so that sessions share them."""
 
     fitted: dict[str, Shadows] = field(default_factory=dict)
 
-    def get(
-        self,
-        records: NDArray[np.float64],
-        labels: NDArray[np.int64],
-        *,
-        count: int,
-        kind: Kind,
-        seed: int,
-        size: int = MOST,
-    ) -> Shadows:
-        """Shadow models for these records; the same arguments give the same ones, cached or not.
-
-        Args:
-            records: (n, D), at least two.
-            labels: int64 (n,) their classes.
-            count: of models, even if each record is to be in exactly half of them.
-            kind: of models.
-            seed: from 0.
-            size: records that each is fitted on, at most; half of them all where that is less.
-        """
+    def get(self, records: NDArray[np.float64], labels: NDArray[np.int64], plan: ShadowPlan) -> Shadows:
+        """:func:`fit_shadows` of these; the same arguments give the same ones, cached or not."""
         records = np.ascontiguousarray(records)
-        key = hashlib.sha256(repr((records.shape, count, kind, seed, size)).encode())
+        key = hashlib.sha256(repr((records.shape, plan)).encode())
         key.update(records.data)
         key.update(np.ascontiguousarray(labels).data)
         if key.hexdigest() not in self.fitted:
-            self.fitted[key.hexdigest()] = fit_shadows(records, labels, count=count, kind=kind, seed=seed, size=size)
+            self.fitted[key.hexdigest()] = fit_shadows(records, labels, plan)
         return self.fitted[key.hexdigest()]
 
 
-def fit_shadows(
-    records: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    *,
-    count: int,
-    kind: Kind,
-    seed: int,
-    size: int = MOST,
-    trees: int = TREES,
-) -> Shadows:
+def fit_shadows(records: NDArray[np.float64], labels: NDArray[np.int64], plan: ShadowPlan) -> Shadows:
     """So many models, fitted on random halves of the records.
 
     Halves come in pairs that share no record, so each record is in exactly half of an even number of models (Carlini
-    2022, section IV-B) unless ``size`` is less than half.
+    2022, section IV-B) unless the size is less than half.
+
+    Args:
+        records: (n, D), at least two.
+        labels: int64 (n,) their classes.
     """
-    random = np.random.default_rng([seed, count])
-    half = min(max(1, len(records) // 2), size, MOST)
-    trained = np.zeros((count, len(records)), np.bool_)
-    for number in range(0, count, 2):
+    random = np.random.default_rng([plan.seed, plan.count])
+    half = min(max(1, len(records) // 2), plan.size, MOST)
+    trained = np.zeros((plan.count, len(records)), np.bool_)
+    for number in range(0, plan.count, 2):
         order = random.permutation(len(records))
         trained[number, order[:half]] = True
-        if number + 1 < count:
+        if number + 1 < plan.count:
             trained[number + 1, order[half : 2 * half] if len(records) > 1 else order] = True
-    states = random.integers(2**31, size=count).tolist()
+    states = random.integers(2**31, size=plan.count).tolist()
     models = tuple(
-        fit_model(records[mine], labels[mine], kind, state, trees) for mine, state in zip(trained, states, strict=True)
+        fit_model(records[mine], labels[mine], plan.kind, state, plan.trees)
+        for mine, state in zip(trained, states, strict=True)
     )
     return Shadows(models, trained)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.grid import Grid
-from probewatch.corpus.shadows import fit_shadows
+from probewatch.corpus.shadows import ShadowPlan, fit_shadows
 from probewatch.corpus.sources import Answers, Guess, Inputs, Source
 from probewatch.corpus.thresholds import of_label
 
@@ -54,7 +54,7 @@ class _Climb:
         drawn = self.grid.draw(len(self.best), random)
         changed = random.random(drawn.shape) * len(self.grid.free) < self.columns[:, None]
         changed &= (self.height >= 0)[:, None]
-        return np.where(changed, drawn, self.best)
+        return self.grid.mix(changed, drawn, self.best)
 
     def learn(self, inputs: Inputs, answers: Answers, random: np.random.Generator) -> NDArray[np.bool_]:
         """bool (K,) which of the proposals are taken as records; those climbs begin anew."""
@@ -116,7 +116,7 @@ def _judge(
 ) -> NDArray[np.float64]:
     """(R,) the attack model's score: a linear discriminant of what shadows answer to what they saw and what not."""
     seed = int(random.integers(2**31))
-    shadows = fit_shadows(records, classes, count=SHADOWS, kind="trees", seed=seed, trees=TREES)
+    shadows = fit_shadows(records, classes, ShadowPlan("trees", seed, SHADOWS, trees=TREES))
     shown = shadows.predict(records, answers.shape[1])
     looks = np.concatenate([_looks(each, classes) for each in shown])
     attack = np.linalg.lstsq(looks, shadows.trained.ravel().astype(np.float64))[0]

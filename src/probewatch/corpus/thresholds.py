@@ -11,6 +11,7 @@ from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.sources import Answers, Guess, Source
 
 TINY = 1e-7  # probabilities are kept so far from 0 and 1, which floats of 32 bits do not tell apart any finer
+LEAST_DOUBT = 1e-2  # in a probability: logits beyond are noise of models of a few trees, which say 0 or 1 outright
 
 Score = Callable[[Answers, NDArray[np.int64]], NDArray[np.float64]]
 
@@ -25,6 +26,13 @@ def log_loss(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of any shape: minus the logarithm of the true class's probability, finite."""
     loss: NDArray[np.float64] = -np.log(np.clip(probability, TINY, None))
     return loss
+
+
+def logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of any shape: the log-odds of the true class, cut where models hardly tell probabilities apart."""
+    kept = np.clip(probability, LEAST_DOUBT, 1.0 - LEAST_DOUBT)
+    odds: NDArray[np.float64] = np.log(kept) - np.log1p(-kept)
+    return odds
 
 
 def ask_confidence(attacker: Attacker, random: np.random.Generator) -> Source:

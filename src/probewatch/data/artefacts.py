@@ -33,8 +33,11 @@ def is_sealed(form: Mapping[str, Any]) -> bool:
 def replace_file(path: Path, part: bytes) -> None:
     """Put the bytes in the file's place at once; a run that is killed leaves the old one whole."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

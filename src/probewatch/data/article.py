@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from probewatch.data.rejects import kind_of
 from probewatch.data.spool import EVENT
 from probewatch.errors import LogError
 
@@ -76,7 +77,7 @@ def _read_task(name: str, task: Any, numeric: list[str], arrival: int) -> Task:
     elif not sequence:
         reason = f"task {name!r} has no events, expected at least one; drop the task"
     elif label is not None and (not isinstance(label, (bool, int, str)) or label not in LABELS):
-        reason = f"task {name!r} has is_malicious {label!r}, expected true or false; correct the label"
+        reason = f"task {name!r} has {kind_of(label)} as is_malicious, expected true or false; correct the label"
     if reason or not isinstance(sequence, list):
         return Task(pa.table({}), [(f"{name}#0", reason)] * max(len(sequence or []), 1), max(len(sequence or []), 1))
     required = [column for column in (CONFIDENCE, TIME_DELTA, DISTANCE) if column in numeric]
@@ -112,13 +113,13 @@ def _number(value: Any) -> float:
 
 def _problem(event: Any, required: list[str]) -> str:
     if not isinstance(event, dict):
-        return f"the event is {str(event)[:40]!r}, expected an object of numbers; drop it"
+        return f"the event is {kind_of(event)}, expected an object of numbers; drop it"
     for name in required:
         value = event.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return f"field {name!r} is {value!r}, expected a finite number; correct or drop the event"
+            return f"field {name!r} is {kind_of(value)}, expected a finite number; correct or drop the event"
     if CONFIDENCE in required and not 0 <= event[CONFIDENCE] <= 1:
-        return f"field {CONFIDENCE!r} is {event[CONFIDENCE]!r}, expected a probability from 0 to 1; drop the event"
+        return f"field {CONFIDENCE!r} is below 0 or above 1, expected a probability; drop the event"
     if TIME_DELTA in required and event[TIME_DELTA] < 0:
-        return f"field {TIME_DELTA!r} is {event[TIME_DELTA]!r}, expected seconds of at least 0; drop the event"
+        return f"field {TIME_DELTA!r} is a negative number, expected seconds of at least 0; drop the event"
     return ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from probewatch.data.wording import counted, listed
 from probewatch.errors import MappingError
 
 SHOWN_FIELDS = 40
@@ -66,7 +68,7 @@ class FieldMap:
             except ValueError as error:
                 mistakes.append(str(error))
         if mistakes:
-            raise MappingError(f"the field mapping has {len(mistakes)} mistakes: {'; '.join(mistakes)}.")
+            raise MappingError(f"the field mapping has {counted(len(mistakes), 'mistake')}: {'; '.join(mistakes)}.")
 
     def named(self) -> dict[str, str]:
         """Our name to the log's path, of the mapped fields that hold one value."""
@@ -103,7 +105,7 @@ class FieldMap:
             values["inputs"] = self.inputs if one else tuple(n for matched in found for n in matched)
         unusable = not self.records and (not values.get("time") or not (values.get("client") or values.get("session")))
         if unusable or (strict and absent):
-            lacking = ", ".join(repr(path) for path in absent)
+            lacking = listed(repr(path) for path in absent)
             raise MappingError(f"the log has no {lacking}; {suggest_fields(names)}.")
         return FieldMap(**values)
 
@@ -168,7 +170,7 @@ class FieldMap:
         try:
             mapped = cls(**values)
         except MappingError as error:
-            mistakes.append(str(error).split("mistakes: ", 1)[1].rstrip("."))
+            mistakes.append(re.split("mistakes?: ", str(error), maxsplit=1)[1].rstrip("."))
         if mistakes:
             raise MappingError(f"the field mapping is wrong: {'; '.join(mistakes)}.")
         return mapped

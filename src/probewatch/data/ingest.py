@@ -19,10 +19,11 @@ from probewatch.data.article import read_tasks
 from probewatch.data.fields import RAW, RECORDS, FieldMap, fields_of, suggest_fields
 from probewatch.data.formats import Format, recognise
 from probewatch.data.jsonl import LineReader
-from probewatch.data.lines import Block, CutShortError, read_blocks, read_bytes
+from probewatch.data.lines import NEWLINE, Block, CutShortError, read_blocks, read_bytes
 from probewatch.data.rejects import (
     BAD_TASK,
     KINDS,
+    NOT_JSON,
     UNREADABLE,
     Counts,
     RejectList,
@@ -31,6 +32,7 @@ from probewatch.data.rejects import (
 )
 from probewatch.data.spool import Spool
 from probewatch.data.tables import Rows, TableReader, column_paths, open_parquet, read_csv_blocks, read_parquet
+from probewatch.data.wording import counted, listed
 from probewatch.errors import LogError, MappingError
 
 SAMPLE_LINES = 20  # of a block, and of a whole log ten times as many
@@ -49,21 +51,24 @@ class Ingest:
         self._spool = spool
         self._strict = fields not in (None, RECORDS)
         self._fields = fields or RAW
-        self._rejects = rejects
+        self.rejects = rejects
         self._progress = progress
         self._read = 0
+        self._name = ""
         self._files: list[tuple[int, str]] = []  # arrival before the first line, name
         self._arrival = 0
         self._sample: list[str] = []  # JSON lines, to tell which fields a log has
+        self.cut_short: list[str] = []  # names of the files that break off
 
-    def read(self, path: Path) -> None:
-        """Read one file.
+    def read(self, path: Path, name: str) -> None:
+        """Read one file, which rejects call ``name``.
 
         Raises:
             LogError: it cannot be read, or is no log.
             MappingError: it lacks mapped fields.
         """
-        self._files.append((self._arrival, str(path)))
+        self._name = name
+        self._files.append((self._arrival, name))
         try:
             match recognise(path, mapped=self._strict):
                 case Format.ARTICLE:
@@ -75,7 +80,7 @@ class Ingest:
                 case Format.LINES:
                     self._read_lines(path)
         except MappingError as error:
-            raise error if str(error).startswith(f"{path}: ") else MappingError(f"{path}: {error}") from error
+            raise error if str(error).startswith(f"{path}: ") else MappingError(f"{name}: {error}") from error
 
     def finish(self) -> Counts:
         """Settle what only the whole log can tell: usual vector lengths, duplicates and fields that never came.
@@ -86,27 +91,28 @@ class Ingest:
         """
         for arrival, model, length, usual in self._spool.reject_unusual_lengths():
             reason = explain_length(model, length, usual)
-            self._rejects.add(*self._locate(arrival), reason, KINDS[codes.BAD_LENGTH])
+            self.rejects.add(*self._locate(arrival), reason, KINDS[codes.BAD_LENGTH])
         if self._fields.request:
             self._spool.mark_duplicates()
         found = self._spool.counts()
         events, skipped, duplicates = (found.get(p, 0) for p in (codes.EVENT, codes.SKIPPED, codes.DUPLICATE))
-        rejects = self._rejects.kinds.total()
+        rejects = self.rejects.kinds.total()
         if not events:
             raise self._nothing_found(rejects, skipped)
         absent = [path for path in self._never_seen() if self._strict and self._sample]
         if absent:
-            names = ", ".join(repr(path) for path in absent)
+            names = listed(repr(path) for path in absent)
             raise MappingError(f"no line has {names}; {suggest_fields(fields_of(self._sample))}.")
         return Counts(self._read, events, duplicates, skipped, rejects)
 
     def _read_lines(self, path: Path) -> None:
         base, line = self._arrival, 0
+        breaks_off = False
         reader: LineReader | None = None
 
         def prepared() -> Iterator[tuple[Block, LineReader]]:
             nonlocal reader
-            for block in read_blocks(path, self._progress):
+            for block in self._blocks(path):
                 reader = reader or LineReader(self._spool, self._written_out(block))
                 yield block, reader
 
@@ -119,13 +125,23 @@ class Ingest:
             self._read += len(block) - int(block.blank.sum())
             found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
             found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in rejects]
+            ends_open = len(block.content) > 0 and block.content[-1] != NEWLINE
+            breaks_off = ends_open and (len(block) - 1, NOT_JSON) in {(index, kind) for index, kind, _ in found}
             for index, kind, reason in sorted(found):
-                self._rejects.add(str(path), block.first_line + index, reason, kind)
+                self.rejects.add(self._name, block.first_line + index, reason, kind)
             if len(self._sample) < 10 * SAMPLE_LINES:
                 self._sample += _first_texts(block)
             self._refuse_unmapped({kind for _, kind, _ in found}, len(rejects) == int(block.usable.sum()))
             block.release()
+        if breaks_off:
+            self.cut_short.append(self._name)
         self._arrival += line
+
+    def _blocks(self, path: Path) -> Iterator[Block]:
+        for block in read_blocks(path, self._progress):
+            if block.cut_short:
+                self.cut_short.append(self._name)
+            yield block
 
     def _refuse_unmapped(self, kinds: set[str], all_rejected: bool) -> None:
         """Stop at the first block already if not one of its events has the fields that each needs."""
@@ -150,12 +166,12 @@ class Ingest:
                 self._read += len(block) - int(block.blank.sum())
                 yield block
 
-        blocks = count(read_blocks(path, self._progress))
+        blocks = count(self._blocks(path))
         for mapped, rows in read_csv_blocks(blocks, lambda names: self._fields.fit(names, strict=self._strict)):
             if reader is None:
                 self._read -= 1  # the header
                 reader = TableReader(self._spool, mapped, rows.table)
-            self._keep_rows(path, reader, rows)
+            self._keep_rows(reader, rows)
         self._arrival += line
 
     def _read_parquet(self, path: Path) -> None:
@@ -167,13 +183,13 @@ class Ingest:
             reader = reader or TableReader(self._spool, mapped, rows.table)
             self._read += len(rows.line)
             total += len(rows.line)
-            self._keep_rows(path, reader, rows)
+            self._keep_rows(reader, rows)
         self._progress(path.stat().st_size)
         self._arrival += total
 
-    def _keep_rows(self, path: Path, reader: TableReader, rows: Rows) -> None:
+    def _keep_rows(self, reader: TableReader, rows: Rows) -> None:
         for line, kind, reason in reader.read(rows, base=self._arrival):
-            self._rejects.add(str(path), line, reason, kind)
+            self.rejects.add(self._name, line, reason, kind)
 
     def _read_article(self, path: Path) -> None:
         try:
@@ -185,7 +201,7 @@ class Ingest:
             self._read += task.read
             self._arrival += task.read
             for place, reason in task.rejected:
-                self._rejects.add(str(path), place, reason, BAD_TASK)
+                self.rejects.add(self._name, place, reason, BAD_TASK)
             tables.append(task.columns)
         self._spool.insert_given(tables)
 
@@ -208,16 +224,18 @@ class Ingest:
 
     def _nothing_found(self, rejects: int, skipped: int) -> LogError:
         names = ", ".join(name for _, name in self._files[:3]) + (", …" if len(self._files) > 3 else "")
-        kinds = self._rejects.kinds
+        kinds = self.rejects.kinds
         unmapped = [kind for kind in sorted(UNMAPPED) if kinds[kind]]
         if unmapped:
             what = " and ".join(unmapped)
             return MappingError(f"{names}: the lines have {what}; {suggest_fields(fields_of(self._sample))}.")
         if rejects:
-            first = self._rejects.kept[0]
-            return LogError(f"{names}: all {rejects} lines were rejected, the first: {first}.")
+            first = self.rejects.kept[0]
+            every = "the only line was" if rejects == 1 else f"all {rejects:,} lines were"
+            return LogError(f"{names}: {every} rejected, the first: {first}.")
         if skipped:
-            return LogError(f"{names}: none of the {skipped} events is a query; check event_type in the mapping.")
+            events = counted(skipped, "event")
+            return LogError(f"{names}: no query is among {events}; check event_type in the mapping.")
         return LogError(f"{names}: holds no lines, expected a log of queries; give another file.")
 
 

@@ -22,6 +22,7 @@ from probewatch.data.spool import (
     insert_statement,
     quote_name,
     quote_text,
+    vector_of,
 )
 from probewatch.errors import MappingError
 
@@ -113,9 +114,7 @@ def _inputs(fields: FieldMap) -> str:
         return "CAST(NULL AS DOUBLE[])"
     if isinstance(fields.inputs, str):
         return _reference(fields.inputs)
-    values = [_reference(path) for path in fields.inputs]
-    numbers = ", ".join(f"TRY_CAST({value} AS DOUBLE)" for value in values)
-    return f"CASE WHEN coalesce({', '.join(values)}) IS NOT NULL THEN [{numbers}] END"
+    return vector_of([_reference(path) for path in fields.inputs])
 
 
 def _transformed(fields: FieldMap) -> str:

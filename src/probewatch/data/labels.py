@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.records import UNKNOWN
+from probewatch.data.wording import counted, listed
 from probewatch.errors import LabelError
 
 Names = Sequence[str] | NDArray[np.object_]
 VALUES = {"1": 1, "true": 1, "0": 0, "false": 0}
 DELIMITERS = ",;\t|"
-SHOWN_MISTAKES = 20
 COUNTED = ("none", "membership")
 """Kinds of attack that count in detection figures; others have their own row."""
 
@@ -93,10 +93,11 @@ class Labels:
         without = [str(session) for session, label in zip(sessions, found, strict=True) if label is None]
         warnings = []
         if unused:
-            of_all = f"{len(unused)} of {len(self.rows)} labels"
-            warnings.append(f"{self.path}: {of_all} name no session of the log, as {unused[0]!r}.")
+            of_all = f"{len(unused):,} of {counted(len(self.rows), 'label')} {'names' if len(unused) == 1 else 'name'}"
+            warnings.append(f"{self.path}: {of_all} no session of the log, as {unused[0]!r}.")
         if without:
-            warnings.append(f"{self.path}: {len(without)} of {len(found)} sessions have no label, as {without[0]!r}.")
+            of_all = f"{len(without):,} of {counted(len(found), 'session')} {'has' if len(without) == 1 else 'have'}"
+            warnings.append(f"{self.path}: {of_all} no label, as {without[0]!r}.")
         return Matched(
             label=np.array([label.label if label and not label.other else UNKNOWN for label in found], np.int8),
             **{
@@ -134,8 +135,7 @@ def read_labels(path: Path | str) -> Labels:
     except csv.Error as error:
         raise LabelError(f"{path}:{reader.line_num}: not CSV ({error}); expected one label a line.") from error
     if mistakes:
-        more = f" and {len(mistakes) - SHOWN_MISTAKES} more" if len(mistakes) > SHOWN_MISTAKES else ""
-        raise LabelError(f"{'; '.join(mistakes[:SHOWN_MISTAKES])}{more}.")
+        raise LabelError(f"{listed(mistakes, joint='; ')}.")
     if not rows:
         raise LabelError(f"{path}: holds no labels, expected one a line.")
     return Labels(str(path), rows)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from probewatch.data.scratch import Scratch
-from probewatch.errors import LogError
+from probewatch.errors import LogError, OutputError
 
 BLOCK_BYTES = 120 << 20  # DuckDB takes over, uncopied, what it is given in 122,880 rows or more
 FIRST_BLOCKS = 2  # small ones, so that every thread has work soon
@@ -50,6 +50,7 @@ class Block:
         rejected: index and reason of the lines that are no text.
         path: the content as a file, where there is one.
         release: gives the content's memory back; the block cannot be used any more.
+        cut_short: the one line stands for what a compressed file lacks.
     """
 
     first_line: int
@@ -59,6 +60,7 @@ class Block:
     rejected: list[tuple[int, str]] = field(default_factory=list)
     path: Path | None = None
     release: Callable[[], None] = _nothing
+    cut_short: bool = False
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -124,6 +126,8 @@ def _open(path: Path) -> Iterator[tuple[FileIO, bool]]:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             yield file, packed
+    except OutputError:  # of the scratch memory, and no fault of the file
+        raise
     except OSError as error:
         raise LogError(f"{path}: cannot be read ({error.strerror}); give a readable file.") from error
 
@@ -194,7 +198,7 @@ def read_blocks(path: Path, progress: Callable[[int], None], *, block_bytes: int
                 line += len(block)
                 yield block
     except CutShortError as cut:
-        yield _reject_block(line, f"{cut}; everything before this line was read, fetch the file anew")
+        yield _reject_block(line, f"{cut}; everything before this line was read, fetch the file anew", cut_short=True)
 
 
 def _cut_at_newlines(
@@ -238,8 +242,8 @@ def _cut_at_newlines(
         raise cut
 
 
-def _reject_block(line: int, reason: str) -> Block:
-    return Block(line, memoryview(b""), np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)])
+def _reject_block(line: int, reason: str, *, cut_short: bool = False) -> Block:
+    return Block(line, memoryview(b""), np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)], cut_short=cut_short)
 
 
 def make_block(
@@ -299,7 +303,7 @@ def _find_undecodable(content: memoryview, starts: NDArray[np.int64], ends: NDAr
         except UnicodeDecodeError as error:
             at = position + error.start
             index = int(np.searchsorted(ends, at, side="right"))
-            place = f"byte {at - int(starts[index]) + 1} of the line is 0x{content[at]:02x}"
-            found[index] = f"{place}, expected UTF-8; convert the file"
+            place = f"byte {at - int(starts[index]) + 1} of the line"
+            found[index] = f"{place} is not UTF-8; convert the file"
             position = int(ends[index])
     return found

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -20,9 +23,13 @@ from probewatch.data.rejects import Counts, Reject, RejectList
 from probewatch.data.sessions import iter_sessions, to_iso
 from probewatch.data.spool import EVENT, Spool
 from probewatch.data.tables import first_line
-from probewatch.errors import LogError
+from probewatch.data.wording import listed
+from probewatch.errors import LogError, OutputError
 
 MEMORY_BYTES = 704 << 20  # of DuckDB; what does not fit is kept on disk
+STDIN = "-"
+STDIN_NAME = "standard input"
+EARLY_S = 1e8  # 1973-03-03: no API's log is older
 CHUNK_INPUTS = 1 << 22  # numbers in the input vectors of one chunk
 
 
@@ -34,15 +41,17 @@ class Log:
         rejected: the first thousand rejects.
         reasons: kind of reject to number.
         paths: the files, in the order read.
+        cut_short: names of the compressed files whose end is missing; what came before was read.
     """
 
-    def __init__(self, spool: Spool, paths: Sequence[Path], rejects: RejectList, counts: Counts, gap_s: float) -> None:
+    def __init__(self, spool: Spool, paths: Sequence[Path], ingest: Ingest, counts: Counts, gap_s: float) -> None:
         self._spool = spool
         self._gap_s = gap_s
         self.paths = tuple(paths)
         self.counts = counts
-        self.rejected: list[Reject] = rejects.kept
-        self.reasons: dict[str, int] = dict(sorted(rejects.kinds.items()))
+        self.rejected: list[Reject] = ingest.rejects.kept
+        self.reasons: dict[str, int] = dict(sorted(ingest.rejects.kinds.items()))
+        self.cut_short = tuple(ingest.cut_short)
 
     def __enter__(self) -> Self:
         return self
@@ -67,12 +76,25 @@ class Log:
         try:
             batches = self._spool.batches(rows)
             yield from iter_sessions(batches, gap_s=self._gap_s, chunk_events=rows, given=self._spool.given)
+        except (duckdb.IOException, OSError) as error:
+            raise _scratch_error(self._spool.folder, error) from error
         except duckdb.Error as error:
             raise LogError(f"the log's queries cannot be sorted ({first_line(error)}); free memory or disk.") from error
 
     def all_sessions(self) -> Sessions:
         """All sessions at once, whole: for logs that fit in memory."""
         return Sessions.concat(list(self.sessions()))
+
+    def distinct(self, column: str) -> set[str]:
+        """The log's different values of ``client`` or ``model``."""
+        return {value for (value,) in self._spool.rows(f"SELECT DISTINCT {column} FROM spool WHERE problem = {EVENT}")}
+
+    @cached_property
+    def early(self) -> int:
+        """How many queries lie before 1973: most likely counts or clocks of their own that are read as seconds."""
+        if self._spool.given:  # the feature JSON tells pauses alone, so its clock starts at 0
+            return 0
+        return int(self._spool.rows(f"SELECT count(*) FROM spool WHERE problem = {EVENT} AND time_s < {EARLY_S}")[0][0])
 
     def summary(self) -> dict[str, Any]:
         """What the log holds, ready for JSON: counts, sessions, clients, models, time span, reasons of rejects."""
@@ -88,6 +110,8 @@ class Log:
             "first": to_iso(first),
             "last": to_iso(last),
             "reasons": self.reasons,
+            "cut_short": list(self.cut_short),
+            "before_1973": self.early,
             "given": list(self._spool.given),
             "fields": sorted(self._spool.fields_with_values()),
         }
@@ -126,7 +150,8 @@ def read_logs(
 
     Args:
         paths: files, or patterns such as ``logs/*.jsonl.gz``; each the article's feature JSON, its raw
-            event log, or JSON lines, CSV or Parquet with a field mapping; plain or gzip.
+            event log, or JSON lines, CSV or Parquet with a field mapping; plain or gzip. ``-`` is what comes in
+            on standard input, which is first written to disk.
         fields: where the log keeps its fields; without it JSON lines are read as the article's raw events.
         gap_s: where the log names no session, a client's pause on a model of more than this starts a new one.
         rejects: file that gets a JSON object ``{file, line, reason}`` a line for each reject.
@@ -134,11 +159,11 @@ def read_logs(
 
     Raises:
         LogError: a file is missing or unreadable, or not one query was found.
+        OutputError: the rejects, or the scratch files that sorting needs, cannot be written.
         MappingError: the log lacks the fields of a client and session or of the time, or the mapping is wrong.
     """
     found = expand(paths)
-    total = sum(path.stat().st_size for path in found)
-    done = 0
+    total = done = 0
 
     def advance(size_bytes: int) -> None:
         nonlocal done
@@ -146,22 +171,53 @@ def read_logs(
         if progress:
             progress(min(done, total), total)
 
-    spool = Spool(MEMORY_BYTES)
+    spool = _new_spool()
     try:
+        names = {path: str(path) for path in found}
+        if Path(STDIN) in names and STDIN in paths:
+            del names[Path(STDIN)]
+            names[_keep_stdin(spool.folder)] = STDIN_NAME
+        total = sum(path.stat().st_size for path in names)
         with RejectList(Path(rejects) if rejects else None) as kept:
             ingest = Ingest(spool, fields, kept, advance)
-            for path in found:
-                ingest.read(path)
+            for path, name in names.items():
+                ingest.read(path, name)
             spool.filled()
             counts = ingest.finish()
     except BaseException as error:
         spool.close()
+        if isinstance(error, LogError) and f"{spool.folder}/" in str(error):  # what was standard input
+            raise type(error)(str(error).replace(f"{spool.folder}/", "")) from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise LogError(f"the log does not fit ({first_line(error)}); free memory or disk.") from error
+        if isinstance(error, duckdb.IOException) or (isinstance(error, OSError) and not isinstance(error, OutputError)):
+            raise _scratch_error(spool.folder, error) from error
         if isinstance(error, duckdb.Error):
             raise LogError(f"the log cannot be read ({first_line(error)}); check the field mapping.") from error
         raise
-    return Log(spool, found, kept, counts, gap_s)
+    return Log(spool, list(names), ingest, counts, gap_s)
+
+
+def _new_spool() -> Spool:
+    try:
+        return Spool(MEMORY_BYTES)
+    except (duckdb.IOException, OSError) as error:
+        raise _scratch_error(Path(tempfile.gettempdir()), error) from error
+
+
+def _scratch_error(folder: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"{folder}: the scratch files of the log cannot be kept there ({first_line(error)});"
+        " free disk, or name another folder in TMPDIR."
+    )
+
+
+def _keep_stdin(folder: Path) -> Path:
+    """Standard input as a file: it is looked at before it is read, and hashed after."""
+    path = folder / STDIN_NAME
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    return path
 
 
 def expand(paths: Sequence[str | Path]) -> list[Path]:
@@ -173,6 +229,9 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     mistakes = [] if paths else ["no log was given"]
     for path in paths:
+        if path == STDIN:
+            found[Path(STDIN)] = None
+            continue
         names = [str(path)] if Path(path).exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
         matched = [Path(name) for name in sorted(names)]
         files = [match for match in matched if match.is_file()]
@@ -181,7 +240,7 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
             mistakes.append(f"{path} is {'a folder' if folder else 'no file' if matched else 'not there'}")
         found.update(dict.fromkeys(files))
     if mistakes:
-        raise LogError(f"{'; '.join(mistakes)}; expected files, or patterns that match some.")
+        raise LogError(f"{listed(mistakes, joint='; ')}; expected files, or patterns that match some.")
     return list(found)
 
 

@@ -1,10 +1,12 @@
-"""Counts, rejects and the sentences that say why a line was rejected."""
+"""Counts, rejects and the sentences that say why a line was rejected, without its contents."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +14,10 @@ from typing import IO, Any, Self
 
 from probewatch.data import spool as codes
 from probewatch.data.fields import FieldMap
-from probewatch.errors import LogError
+from probewatch.data.wording import counted
+from probewatch.errors import ConfigError, OutputError
 
 KEPT_REJECTS = 1000
-SHOWN_CHARACTERS = 60
 
 EXPECTED = {
     codes.BAD_CLIENT: ("client", "text or a number"),
@@ -70,37 +72,52 @@ class RejectList:
         self.kinds: Counter[str] = Counter()
         path = path.resolve() if path else None  # a link stays, what it points to is replaced
         if path and path.exists() and not path.is_file():
-            raise LogError(f"{path}: no plain file, and rejects replace the whole file; choose another --rejects.")
+            raise ConfigError(f"{path}: no plain file, and rejects replace the whole file; choose another --rejects.")
         self._path = path
         self._partial = Path(f"{path}.partial") if path else None
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
         if self._partial:
-            try:
+            with self._told():
                 self._file = self._partial.open("w", encoding="utf-8")
-            except OSError as error:
-                raise LogError(f"{self._path}: rejects cannot be written ({error.strerror}).") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file and self._partial and self._path:
-            self._file.close()
-            if kind is None:
-                self._partial.replace(self._path)
-            else:
+            try:
+                with self._told() if kind is None else suppress(OSError):
+                    self._file.close()
+                    if kind is None:
+                        self._partial.replace(self._path)
+            finally:
                 self._partial.unlink(missing_ok=True)
 
     def add(self, file: str, line: int | str, reason: str, kind: str) -> None:
-        """Keep one reject."""
+        """Keep one reject.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         self.kinds[kind] += 1
         if len(self.kept) < KEPT_REJECTS:
             self.kept.append(Reject(file, line, reason))
         if self._file:
             entry = {"file": file, "line": line, "reason": reason}
-            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            with self._told():
+                self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: the rejects cannot be written there ({error.strerror});"
+                " free disk, or choose another --rejects."
+            ) from error
 
 
 def explain(problem: int, found: Callable[[str], Any]) -> str:
@@ -110,7 +127,7 @@ def explain(problem: int, found: Callable[[str], Any]) -> str:
     if problem == codes.NO_TIME:
         return "field 'time' is missing, expected the time of the query; check the field mapping"
     name, expected = EXPECTED[problem]
-    return f"field '{name}' is {_shorten(found(name))}, expected {expected}; check the field mapping"
+    return f"field '{name}' is {_describe(name, found(name))}, expected {expected}; check the field mapping"
 
 
 def explain_line(problem: int, text: str, fields: FieldMap) -> tuple[str, str]:
@@ -126,7 +143,7 @@ def explain_line(problem: int, text: str, fields: FieldMap) -> tuple[str, str]:
     else:
         if isinstance(event, dict):
             return KINDS[problem], explain(problem, lambda name: fields.find(event, name))
-        return NOT_JSON, f"the line is {_shorten(event)}, expected a JSON object; repair or drop it"
+        return NOT_JSON, f"the line is {kind_of(event)}, expected a JSON object; repair or drop it"
     return NOT_JSON, f"the line is not JSON ({what}), expected one object; repair or drop it"
 
 
@@ -134,13 +151,47 @@ def explain_length(model: str, length: int, usual: int) -> str:
     """Why an input vector of an unusual length was rejected."""
     of_model = f" of model '{model}'" if model else ""
     usually = f"expected the {usual} that queries{of_model} usually have"
-    return f"field 'inputs' has {length} values, {usually}; drop the line"
+    return f"field 'inputs' has {counted(length, 'value')}, {usually}; drop the line"
 
 
-def _shorten(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What sort of value it is, without a word of what it holds: rejects are passed on, and a log is private.
+
+    >>> kind_of(1.7), kind_of("alice"), kind_of([1.0, None]), kind_of({"ssn": 1})
+    ('a number', 'text', 'a list of 2 values', 'an object')
+    """
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        if not math.isfinite(value):
+            return "not finite"
+        return "a negative number" if value < 0 else "a number"
+    if isinstance(value, str):
+        return "text" if value else "empty"
+    if isinstance(value, list | tuple):
+        return f"a list of {counted(len(value), 'value')}"
+    if isinstance(value, dict):
+        return "an object"
+    return "null" if value is None else "no number and no text"
+
+
+def _describe(name: str, value: Any) -> str:
+    """The kind of a field's value, and what is wrong with it where that does not show."""
+    if name == "confidence":
+        number = _as_number(value)
+        return "a number above 1" if isinstance(number, int | float) and 1 < number < math.inf else kind_of(number)
+    if name == "inputs" and isinstance(value, list | tuple):
+        kinds = [kind_of(_as_number(one)) for one in value]
+        wrong = [at for at, kind in enumerate(kinds) if kind not in ("a number", "a negative number")]
+        return kind_of(value) + (f", of which value {wrong[0] + 1} is {kinds[wrong[0]]}" if wrong else "")
+    if name == "client" and isinstance(value, str):
+        return "text that begins like a list or an object"
+    return kind_of(value)
+
+
+def _as_number(value: Any) -> Any:
+    """The number that a table's text is, if it is one."""
     try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        text = str(type(value).__name__)
-    text = text[:SHOWN_CHARACTERS] + "…" if len(text) > SHOWN_CHARACTERS else text
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

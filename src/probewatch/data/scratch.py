@@ -9,11 +9,16 @@ import weakref
 from io import FileIO
 from pathlib import Path
 
+from probewatch.errors import OutputError
+
 
 class Scratch:
     """A buffer of ``size_bytes`` whose first bytes are also a file; it goes when nothing refers to it.
 
     DuckDB reads JSON from files only, and a copy of each block would cost a tenth of the time.
+
+    Raises:
+        OutputError: the system does not give that much.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -26,8 +31,14 @@ class Scratch:
             file = tempfile.NamedTemporaryFile(prefix="probewatch-")  # noqa: SIM115 (closed when collected)
             self._descriptor, self._path = file.fileno(), Path(file.name)
             weakref.finalize(self, file.close)
-        os.ftruncate(self._descriptor, size_bytes)
-        self.memory = mmap.mmap(self._descriptor, size_bytes)
+        try:
+            os.ftruncate(self._descriptor, size_bytes)
+            self.memory = mmap.mmap(self._descriptor, size_bytes)
+        except OSError as error:
+            raise OutputError(
+                f"scratch memory of {size_bytes >> 20} MiB cannot be had ({error.strerror});"
+                " free memory, or raise the limit on the size of files (ulimit -f)."
+            ) from error
 
     def receive(self, file: FileIO, start: int, end: int) -> int:
         """Read the file's next bytes into memory from ``start`` to ``end``; how many there were, 0 at its end."""

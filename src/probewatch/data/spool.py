@@ -113,6 +113,17 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def vector_of(values: Sequence[str]) -> str:
+    """SQL for the input vector whose elements are these expressions: up to the last that is not null.
+
+    A log of several models has a column for each input of the widest, and the others' are empty.
+    """
+    numbers = ", ".join(f"TRY_CAST({value} AS DOUBLE)" for value in values)
+    ends = ", ".join(f"CASE WHEN {value} IS NOT NULL THEN {at} END" for at, value in enumerate(values, 1))
+    present = " OR ".join(f"{value} IS NOT NULL" for value in values)
+    return f"CASE WHEN {present} THEN list_slice([{numbers}], 1, greatest({ends})) END"
+
+
 class Spool:
     """A temporary table of queries; holds a database and a folder on disk until it is closed.
 

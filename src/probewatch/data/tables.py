@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 from probewatch.data.fields import DELIMITERS, FieldMap, split_path
 from probewatch.data.lines import Block
 from probewatch.data.rejects import KINDS, explain
-from probewatch.data.spool import EVENT, TEXTS, Spool, absent, find_rejects, insert_statement, quote_name, quote_text
+from probewatch.data.spool import (
+    EVENT,
+    TEXTS,
+    Spool,
+    absent,
+    find_rejects,
+    insert_statement,
+    quote_name,
+    quote_text,
+    vector_of,
+)  # fmt: skip
+from probewatch.data.wording import counted
 from probewatch.errors import LogError
 
 ROWS_A_BATCH = 65_536
@@ -77,7 +88,7 @@ class TableReader:
         if path is None:
             return None
         values = [_column(table, one)[row].as_py() for one in ((path,) if isinstance(path, str) else path)]
-        return values[0] if isinstance(path, str) else [str(value) for value in values]
+        return values[0] if isinstance(path, str) else values
 
 
 def read_csv_blocks(
@@ -153,7 +164,7 @@ def _parse_csv_slowly(
 
 
 def _wrong_width(found: int, expected: int) -> str:
-    return f"the line has {found} values, expected the {expected} of the header; repair or drop it"
+    return f"the line has {counted(found, 'value')}, expected the {expected} of the header; repair or drop it"
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -233,14 +244,9 @@ def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
         columns.append(f"TRY_CAST({value} AS DOUBLE[]) AS inputs")
         columns.append(f"({value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE[]) IS NULL) AS no_list")
     else:
-        columns += [f"{_list_of(schema, fields.inputs)} AS inputs", "false AS no_list"]
+        values = [_reference(schema, path) for path in fields.inputs]
+        columns += [f"{vector_of(values)} AS inputs", "false AS no_list"]
     return f"SELECT {', '.join(columns)} FROM source"
-
-
-def _list_of(schema: pa.Schema, paths: Sequence[str]) -> str:
-    values = [_reference(schema, path) for path in paths]
-    present = " OR ".join(f"{value} IS NOT NULL" for value in values)
-    return f"CASE WHEN {present} THEN [{', '.join(f'TRY_CAST({value} AS DOUBLE)' for value in values)}] END"
 
 
 def _as_text(schema: pa.Schema, path: str) -> str:

@@ -5,6 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probewatch.data.wording import counted
+from probewatch.learn.presets import Config
+
+
+def describe_network(config: Config) -> str:
+    """One network in words.
+
+    >>> describe_network(Config(hidden=8, features=("log_gap", "log_odds")))
+    'an LSTM of 1 layer of 8 units that reads 2 features, with dropout 0.5'
+    """
+    both = " in each direction" if config.bidirectional else ""
+    return (
+        f"an LSTM of {counted(config.layers, 'layer')} of {counted(config.hidden, 'unit')}{both}"
+        f" that reads {counted(len(config.features), 'feature')}, with dropout {config.dropout:g}"
+    )
+
 
 def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """The bundle's README.md, in the form of a Hugging Face model card."""
@@ -28,11 +44,11 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         else ("It reads a session from both ends: it scores finished sessions and **cannot stream**.")
     )
     made = (
-        f"{data['train']} sessions trained it, {data['valid']} validated it, {data['test']} tested it once (split: "
-        f"{config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled sessions are "
-        f"attacks. {data['allowed']} sessions of allow-listed clients were left out. It reads "
-        f"{len(manifest['features'])} features into {config['folds']} networks of {config['layers']} × "
-        f"{config['hidden']} LSTM units."
+        f"{counted(data['train'], 'session')} trained it, {data['valid']:,} validated it, {data['test']:,} tested it "
+        f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
+        f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients. It reads "
+        f"{counted(len(manifest['features']), 'feature')} into {counted(config['folds'], 'network')}:"
+        f" {manifest['network']}."
     )
     return f"""---
 library_name: probewatch

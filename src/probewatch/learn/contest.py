@@ -50,9 +50,9 @@ def rivals_section(metrics: Mapping[str, Any]) -> str:
     columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in everyone.values())]
     head = "".join(f'<th class="num">{html.escape(heading)}</th>' for _, heading, _ in columns)
     rows = []
-    for name, row in everyone.items():
+    for name in everyone:
         note = f'<span class="small">{html.escape(RIVAL_NOTES.get(name, ""))}</span>'
-        cells = "".join(_cell(everyone, row.get(key), key, share) for key, _, share in columns)
+        cells = "".join(_cell(everyone, name, key, share) for key, _, share in columns)
         mark = ' class="ours"' if name == OURS else ""
         rows.append(f"<tr{mark}><th>{safe(RIVAL_NAMES.get(name, name))} {note}</th>{cells}</tr>")
     sentence = _wins(metrics, rivals)
@@ -65,10 +65,14 @@ def rivals_section(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _cell(everyone: Mapping[str, Mapping[str, Any]], value: float | None, key: str, share: bool) -> str:
-    values = [row[key] for row in everyone.values() if row.get(key) is not None]
-    # FPR alone is no contest: whoever never alerts would win it.
-    best = value is not None and key != "fpr_at_threshold" and value == max(values)
+def _cell(everyone: Mapping[str, Mapping[str, Any]], name: str, key: str, share: bool) -> str:
+    value = everyone[name].get(key)
+    rows = [row for row in everyone.values() if row.get(key) is not None]
+    if key == "fpr_at_threshold":  # the lowest is best, of those that catch anything: whoever never alerts would win
+        rows = [row for row in rows if row.get("tpr_at_threshold")]
+        best = everyone[name] in rows and value == min(row[key] for row in rows)
+    else:
+        best = value is not None and value == max(row[key] for row in rows)
     return f'<td class="num{" best" if best else ""}">{percent(value) if share else number(value)}</td>'
 
 

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from probewatch.data.columns import FEATURES
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
+from probewatch.data.wording import counted
 from probewatch.errors import DataError
 from probewatch.learn.presets import Config
 
@@ -64,7 +65,7 @@ def _check_classes(label: NDArray[np.int8], where: str) -> None:
     for name, count in counts.items():
         if count < FEWEST:
             raise DataError(
-                f"{where} has {count} {name} sessions, expected at least {FEWEST};"
+                f"{where} has {counted(count, f'{name} session')}, expected at least {FEWEST};"
                 " give --labels that name more of them, of more clients, or choose another --split."
             )
 
@@ -93,7 +94,8 @@ def _divide_by_client(
         held[members[: max(1, round(share * len(members)))]] = True
         if len(members) < 2:
             raise DataError(
-                f"only {len(members)} clients {'attack' if which is attacker else 'are benign'}, expected at least 2"
+                f"the log has {counted(len(members), 'attacking client' if which is attacker else 'benign client')},"
+                " expected at least 2"
                 " to hold one out; label more clients, or use --split stratified."
             )
     return indices[~held[of]], indices[held[of]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,20 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import save
 from sklearn.linear_model import LogisticRegression
 
-from probewatch.bundle import Bundle, session_key, write_bundle
+from probewatch.bundle import Bundle, client_key, session_key, write_bundle
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import learn_scales
-from probewatch.errors import ConfigError, DataError
-from probewatch.learn.card import write_card
+from probewatch.data.wording import listed
+from probewatch.errors import ConfigError, DataError, OutputError
+from probewatch.learn.card import describe_network, write_card
 from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of, split_sessions
 from probewatch.learn.graph import build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
 from probewatch.learn.report import write_report
+from probewatch.learn.resume import digest_labels, find_finished, open_checkpoints
 from probewatch.learn.threshold import pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trial import measure, measure_rivals
@@ -48,6 +49,7 @@ def train_detector(
     resume: bool = False,
     rivals: bool = True,
     told: Told | None = None,
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[Bundle, dict[str, Any]]:
     """Train on labelled sessions, test once on those held out, and write bundle and report to ``folder``.
 
@@ -56,19 +58,24 @@ def train_detector(
         config: every choice.
         folder: of the bundle; an earlier one there is replaced when all is done.
         device: ``auto``, ``cpu`` or ``cuda``.
-        resume: go on with a killed run of the same data and configuration.
+        resume: go on with a stopped run of the same data and configuration; if it has ended, return what it made.
         rivals: run what could be used instead on the same split.
         told: called after every epoch.
+        note: called with a sentence that says where a run is resumed, or why not.
 
     Returns:
         the bundle, and the metrics of its report.
 
     Raises:
         DataError: too little data, or not what the features need.
-        ConfigError: no CUDA where it was asked for.
+        ConfigError: no CUDA where it was asked for, or the finished detector cannot get another threshold.
+        OutputError: the folder cannot be written.
         TrainingError: a loss that is not finite.
     """
     where = _device(device)
+    if resume and (finished := find_finished(folder, data, config)):
+        note(f"{folder}: this very run has ended; nothing is left to train.")
+        return finished
     split = split_sessions(data.by_actor, data.label, (data.label >= 0) & ~data.allowed, config)
     learned = np.sort(np.concatenate([split.train, split.valid]))
     if config.folds > 1:
@@ -85,7 +92,7 @@ def train_detector(
     if not masked:
         _refuse_gaps(sequences, config)
     scaler = Scaler.fit(sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ())
-    partial = _partial(folder, data, config, resume)
+    partial = open_checkpoints(folder, data, config, resume=resume, note=note)
     fitted = _fit_folds(scaler.transform(stack(views)), data.label, folds, config, where, partial, told)
 
     held = {name: _out_of_fold(fitted, folds, scaler, view, config) for name, view in views.items()}
@@ -118,7 +125,7 @@ def train_detector(
         "config": config.to_json(),
         "data": _describe(data, split),
         "metrics": {name: value for name, value in metrics.items() if not isinstance(value, dict | list)},
-        "network": " ".join(str(models[0]).split()),
+        "network": describe_network(config),
         "device": where.type,
         "history": [one.history for one in fitted],
         "versions": {name: version(name) for name in ("probewatch", "torch", "numpy", "onnxruntime", "scikit-learn")}
@@ -127,6 +134,7 @@ def train_detector(
     keys = [session_key(data.sessions.session[s], data.sessions.client[s]) for s in split.test]
     bundle = write_bundle(
         folder, manifest, graph=graph, weights=_weights(models), scales=scales, held_out=keys,
+        clients={client_key(client) for client in data.sessions.client[learned]},
         card=write_card(manifest, metrics),
     )  # fmt: skip
     write_report(
@@ -167,26 +175,9 @@ def _refuse_gaps(sequences: Ragged, config: Config) -> None:
     if len(missing):
         names = [config.features[column] for column in missing]
         raise DataError(
-            f"some queries lack what the features {names} are made of, and this preset knows no gaps;"
+            f"some queries lack what is needed for {listed(names)}, and this preset knows no gaps;"
             " use --preset default, or --features that the log has."
         )
-
-
-def _partial(folder: Path, data: Labelled, config: Config, resume: bool) -> Path:
-    """The folder of the checkpoints; emptied unless it is this very run's and is to be resumed."""
-    partial = folder / ".partial"
-    together = "\0".join(data.by_actor.client).encode("utf-8", "surrogatepass")
-    label = hashlib.sha256(data.label.tobytes() + data.allowed.tobytes() + together).hexdigest()
-    run = json.dumps({"data": data.sha256, "labels": label, "config": config.to_json()})
-    told = partial / "run.json"
-    if not (resume and told.is_file() and told.read_text("utf-8") == run):
-        shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        told.write_text(run, "utf-8")
-    except OSError as error:
-        raise ConfigError(f"{folder}: the bundle cannot be written there: {error.strerror}.") from error
-    return partial
 
 
 def _fit_folds(
@@ -207,13 +198,18 @@ def _fit_folds(
             if told:
                 told(f"network {number + 1} of {len(folds)}", number * epochs, epoch, epochs * len(folds))
 
-        fitted.append(
-            fit(
+        checkpoint = partial / f"network-{number}.safetensors"
+        try:
+            one = fit(
                 inputs.take(rows[0]), np.tile(label[train], views), inputs.take(rows[1]), np.tile(label[valid], views),
                 replace(config, seed=(config.seed * len(folds) + number) % 2**32),
-                device=device, views=views, progress=progress, checkpoint=partial / f"network-{number}.safetensors",
-            )
-        )  # fmt: skip
+                device=device, views=views, progress=progress, checkpoint=checkpoint,
+            )  # fmt: skip
+        except (SafetensorError, OSError) as error:
+            raise OutputError(
+                f"{checkpoint}: the checkpoint cannot be written ({error}); free disk, and go on with --resume."
+            ) from error
+        fitted.append(one)
     return fitted
 
 
@@ -258,6 +254,7 @@ def _describe(data: Labelled, split: Split) -> dict[str, Any]:
     known = data.label >= 0
     return {
         "sha256": data.sha256,
+        "labels": digest_labels(data),
         "sessions": len(data.sessions),
         "events": len(data.sessions.time_s),
         "models": sorted(set(data.sessions.model.tolist())),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.wording import counted
 from probewatch.learn import plots
 from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section
 from probewatch.learn.markup import document, figure, number, percent, safe
@@ -65,11 +66,11 @@ def _header(metrics: Mapping[str, Any], title: str) -> str:
     (_, false), (_, caught) = metrics["confusion_matrix"]
     sentences = []
     if attacks:
-        sentences.append(f"Of <b>{attacks:,}</b> attack sessions the detector alerted on <b>{caught:,}</b>.")
+        sentences.append(f"Of <b>{counted(attacks, 'attack session')}</b> the detector alerted on <b>{caught:,}</b>.")
     if benign:
-        sentences.append(f"Of <b>{benign:,}</b> benign sessions it alerted on <b>{false:,}</b> by mistake.")
+        sentences.append(f"Of <b>{counted(benign, 'benign session')}</b> it alerted on <b>{false:,}</b> by mistake.")
     clients = metrics.get("n_clients")
-    scope = f"Tested on {n:,} sessions" + (f" of {clients:,} clients" if clients is not None else "")
+    scope = f"Tested on {counted(n, 'session')}" + (f" of {counted(clients, 'client')}" if clients is not None else "")
     scope += f", {percent(metrics['prevalence'])} of them attacks." if n else "."
     return (
         f'<header><p class="brand">Probewatch · evaluation</p><h1>{safe(title)}</h1>'
@@ -78,7 +79,7 @@ def _header(metrics: Mapping[str, Any], title: str) -> str:
 
 
 def _cards(metrics: Mapping[str, Any]) -> str:
-    few = f"needs 300 benign sessions, these are {metrics['n_benign']:,}"
+    few = f"needs 300 benign sessions, here {'is' if metrics['n_benign'] == 1 else 'are'} {metrics['n_benign']:,}"
     measured = metrics["tpr_at_fpr_0.01"] is not None
     budget = metrics.get("max_fpr")
     goal = "" if budget is None else f", set for at most {100 * budget:g} %"
@@ -117,11 +118,15 @@ def _delay_card(metrics: Mapping[str, Any]) -> str:
     if delay is None or not metrics["n_attacks"]:
         return ""
     median, p90 = delay["median"], delay["p90"]
+    if p90 is not None:
+        most = f"9 in 10 attacks alert within {counted(p90, 'event')}"
+    else:
+        most = "more than 1 in 10 attacks never alert"
     return _card(
         "Events until alert",
         "never" if median is None else f"{median:,}",
-        "9 in 10 attacks: " + ("never" if p90 is None else f"within {p90:,}"),
-        "median over all attacks; a missed one never alerts",
+        most if median is not None else "more than half of the attacks never alert",
+        "median over all attacks, those that never alert counted as the latest",
     )
 
 

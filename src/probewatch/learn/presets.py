@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES
+from probewatch.data.wording import listed
 from probewatch.errors import ConfigError
 
 SplitBy = Literal["stratified", "client", "time"]
@@ -77,9 +79,9 @@ class Config:
         ]
         unknown = [name for name in self.features if name not in FEATURES]
         if unknown or not self.features or len(set(self.features)) < len(self.features):
-            mistakes.append(
-                f"features are {list(self.features)}, expected distinct names out of: {', '.join(FEATURES)}"
-            )
+            twice = [name for name in dict.fromkeys(self.features) if self.features.count(name) > 1]
+            wrong = f"unknown ({listed(unknown)})" if unknown else f"repeated ({listed(twice)})" if twice else "none"
+            mistakes.append(f"features are {wrong}, expected distinct names out of: {listed(FEATURES)}")
         if self.bidirectional and (self.every_step or self.decision == "peak"):
             mistakes.append(
                 "bidirectional reads a session from its end, so it goes with every_step = false and decision = 'last'"
@@ -97,7 +99,7 @@ class Config:
         mistakes, fields = [], {}
         for name, value in changes.items():
             if name not in hints:
-                mistakes.append(f"{name!r} is no setting, expected one of: {', '.join(hints)}")
+                mistakes.append(f"{name!r} is no setting, expected one of: {listed(_nearest(name, hints))}")
                 continue
             try:
                 fields[name] = _as_type(value, hints[name])
@@ -110,6 +112,11 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return {**dataclasses.asdict(self), "features": list(self.features)}
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The names, those that look like ``name`` first."""
+    return sorted(names, key=lambda one: -difflib.SequenceMatcher(None, name, one).ratio())
 
 
 def _between(low: float, high: float) -> tuple[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.cells import guard_cell
-from probewatch.errors import ConfigError, DataError
+from probewatch.errors import DataError, OutputError
 from probewatch.learn.contest import OURS
 from probewatch.learn.page import Scored, render
 
@@ -50,7 +50,7 @@ def write_report(
 
     Raises:
         DataError: a column of predictions is missing or of another length.
-        ConfigError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     columns = _columns(predictions)
     plain = _plain(metrics)
@@ -62,7 +62,9 @@ def write_report(
     try:
         _replace(Path(folder), files)
     except OSError as error:
-        raise ConfigError(f"{folder}: the report cannot be written there ({error}); name another folder.") from error
+        raise OutputError(
+            f"{folder}: the report cannot be written there ({error.strerror}); free disk, or name another folder."
+        ) from error
 
 
 def _columns(predictions: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -132,11 +134,13 @@ def _replace(folder: Path, files: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     partial.mkdir()
-    for name, text in files.items():
-        with (partial / name).open("wb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))  # a log can hold half a surrogate pair
-            file.flush()
-            os.fsync(file.fileno())
-    for name in files:
-        (partial / name).replace(folder / name)
-    partial.rmdir()
+    try:
+        for name, text in files.items():
+            with (partial / name).open("wb") as file:
+                file.write(text.encode("utf-8", "backslashreplace"))  # a log can hold half a surrogate pair
+                file.flush()
+                os.fsync(file.fileno())
+        for name in files:
+            (partial / name).replace(folder / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

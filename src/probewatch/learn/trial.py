@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.bundle import Bundle, session_key
+from probewatch.bundle import Bundle, Overlap, session_key
 from probewatch.data.features import compute
 from probewatch.data.ragged import Ragged
 from probewatch.errors import DataError
@@ -45,7 +45,10 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str,
         raise DataError("the log has no labelled session to evaluate on; give --labels.")
     metrics, predictions = measure(data, sequences, bundle.graph, bundle.threshold, config, tested)
     predictions["split"] = np.where(counted, "test", "left out").astype(object)
-    metrics |= {"notes": notes, "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
+    met = tested[~data.aside[tested]]
+    overlap = Overlap.of(bundle, set(data.sessions.client[met]), set(data.sessions.model[met]))
+    notes += overlap.sentences()
+    metrics |= {"notes": notes, "overlap": overlap.to_json(), "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
     write_report(
         folder / "report", metrics=metrics, predictions=predictions, history=None, title="Probewatch: evaluation"
     )

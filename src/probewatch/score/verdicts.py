@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probewatch.data.cells import guard_cell
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 
 
 @dataclass(frozen=True)
@@ -90,27 +92,36 @@ class VerdictFile:
     """A file that verdicts are written to part by part; it appears when all is written, or not at all.
 
     Args:
-        path: ends in ``.jsonl``, ``.csv`` or ``.parquet``.
+        path: ends in ``.jsonl``, ``.csv`` or ``.parquet``, the first two optionally with ``.gz`` behind.
 
     Raises:
-        ConfigError: another ending, or it cannot be written.
+        ConfigError: another ending, or no plain file stands there.
+        OutputError: it cannot be written; also raised later, when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
-        kinds: dict[str, Callable[[Path], Any]] = {".jsonl": _Lines, ".csv": _csv, ".parquet": _parquet}
-        if path.suffix not in kinds:
-            raise ConfigError(f"{path}: its ending is {path.suffix!r}, expected one of {', '.join(kinds)}.")
+        packed = path.suffix == ".gz"
+        ending = path.with_suffix("").suffix if packed else path.suffix
+        kinds: dict[str, Callable[[Any], Any]] = {".jsonl": _Lines, ".csv": _csv, ".parquet": _parquet}
+        if ending not in kinds or (packed and ending == ".parquet"):
+            raise ConfigError(
+                f"{path}: its ending is {path.suffix!r}, expected one of {', '.join(kinds)},"
+                " or .gz behind one of the first two."
+            )
         path = path.resolve()  # a link stays, what it points to is replaced
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path}: no plain file, and verdicts replace the whole file; choose another --out.")
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
-        self._guard = guard_cell if path.suffix == ".csv" else str
-        try:
+        self._guard = guard_cell if ending == ".csv" else str
+        self._open = ExitStack()
+        self._writer: Any = None
+        with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = kinds[path.suffix](self._partial)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error}); choose another --out.") from error
+            file: Any = self._open.enter_context(self._partial.open("wb"))
+            if packed:  # neither name nor date inside: the same verdicts, the same bytes
+                file = self._open.enter_context(gzip.GzipFile("", "wb", 6, file, 0))
+            self._writer = kinds[ending](file)
 
     def __enter__(self) -> Self:
         return self
@@ -118,10 +129,8 @@ class VerdictFile:
     def write(self, verdicts: Verdicts) -> None:
         """Add some verdicts."""
         arrays = [self._array(name, column) for name, column in verdicts.columns().items()]
-        try:
+        with self._told():
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
-        except OSError as error:
-            raise ConfigError(f"{self._path}: cannot be written ({error}); choose another --out.") from error
 
     def _array(self, name: str, column: NDArray[Any]) -> pa.Array:
         kind = _SCHEMA.field(name).type
@@ -133,32 +142,48 @@ class VerdictFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._writer.close()
-            if kind is None:
+        if kind is None:
+            with self._told():
+                self._writer.close()
+                self._open.close()
                 self._partial.replace(self._path)
-        except OSError as failed:
-            raise ConfigError(f"{self._path}: cannot be written ({failed}); choose another --out.") from failed
-        finally:
-            self._partial.unlink(missing_ok=True)
+        else:
+            self._drop()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Where writing fails, nothing stays of what was written."""
+        try:
+            yield
+        except OSError as error:
+            self._drop()
+            raise OutputError(
+                f"{self._path}: cannot be written ({error.strerror or error}); free disk, or choose another --out."
+            ) from error
+
+    def _drop(self) -> None:
+        close_table = [self._writer.close] if self._writer else []
+        for step in (*close_table, self._open.close, self._partial.unlink):
+            with suppress(OSError, ValueError):  # closing may write once more what could not be written
+                step()
 
 
 class _Lines:
     """JSON lines, written the way Arrow's writers are."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
 
     def write_table(self, table: pa.Table) -> None:
-        self._file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+        self._file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in table.to_pylist())
 
     def close(self) -> None:
-        self._file.close()
+        pass
 
 
-def _csv(path: Path) -> pa_csv.CSVWriter:
-    return pa_csv.CSVWriter(path, _SCHEMA, write_options=pa_csv.WriteOptions(quoting_style="needed"))
+def _csv(file: IO[bytes]) -> pa_csv.CSVWriter:
+    return pa_csv.CSVWriter(file, _SCHEMA, write_options=pa_csv.WriteOptions(quoting_style="needed"))
 
 
-def _parquet(path: Path) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, _SCHEMA, compression="zstd")
+def _parquet(file: IO[bytes]) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, _SCHEMA, compression="zstd")

@@ -25,6 +25,10 @@ def corpus(
     demo: Annotated[
         str | None, typer.Option(metavar="digits|cancer|wine", help="Attack a small model on scikit-learn's data.")
     ] = None,
+    benchmark: Annotated[
+        bool,
+        typer.Option("--benchmark", help="Build the fixed benchmark: parts to train and to test on, 6,000 sessions."),
+    ] = False,
     model: Annotated[
         str | None, typer.Option(metavar="MODULE:NAME", help="A callable to probabilities, or an estimator.")
     ] = None,
@@ -70,12 +74,18 @@ def corpus(
     if find_spec("sklearn") is None:
         raise ConfigError("corpora need scikit-learn, which this host lacks; pip install 'probewatch[corpus]'.")
     from probewatch.corpus.generate import make_corpus
-    from probewatch.serve.show import Screen
+    from probewatch.serve.screen import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
+    if benchmark:
+        given = (demo, model, endpoint, train, holdout, label, name, recipe, max_queries)
+        if parquet or any(one is not None for one in given):
+            raise ConfigError("--benchmark is fixed but for --sessions and --seed; leave the other options out.")
+        _benchmark(out, {"sessions": sessions, "seed": seed}, screen)
+        return
     chosen = _recipe(recipe, {"sessions": sessions, "seed": seed})
     if sum(one is not None for one in (demo, model, endpoint)) != 1:
-        raise ConfigError("expected one of --demo, --model and --endpoint.")
+        raise ConfigError("expected one of --demo, --model, --endpoint and --benchmark.")
     if demo is not None:
         from probewatch.corpus.demos import demo_subject
 
@@ -94,6 +104,24 @@ def corpus(
             [subject], chosen, out, parquet=parquet, told=lambda what, done, total: bar(done, total, what)
         )
     _show(manifest, out, screen)
+
+
+def _benchmark(out: Path, changes: Mapping[str, int | None], screen: Any) -> None:
+    from probewatch.corpus.benchmark import make_benchmark
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    with screen.progress("benchmark") as bar:
+        manifest = make_benchmark(out, **given, told=lambda what, done, total: bar(done, total, what))
+    for name, part in manifest["parts"].items():
+        counts, gives = part["sessions"], part["give_aways"]
+        screen.line(
+            f"{name}: {counts['all']:,} sessions of {counts['clients']:,} clients, {counts['queries']:,} queries to"
+            f" {len(part['targets'])} models"
+        )
+        screen.table(_attack_table(part.pop("manifest")["attacks"]))
+        _show_give_aways(gives, screen)
+    screen.line(f"Benchmark: {out}   Rules: {out / 'manifest.json'}")
+    screen.json(manifest)
 
 
 def _recipe(path: Path | None, changes: Mapping[str, Any]) -> Recipe:
@@ -168,6 +196,23 @@ def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
     kinds = ", ".join(f"{count:,} {name}" for name, count in counts["by_attack"].items())
     screen.line(f"{counts['all']:,} sessions of {counts['clients']:,} clients, {counts['queries']:,} queries: {kinds}")
     screen.table(_attack_table(manifest["attacks"]))
+    _show_give_aways(gives, screen)
+    for name, one in manifest["targets"].items():
+        right, leak = one["accuracy"], one["leak"]
+        low, high = leak["interval"]
+        screen.line(
+            f"{name}: right on {right['train']:.0%} of its training records and {right['holdout']:.0%} of others;"
+            f" {leak['reading']} (ROC AUC {leak['roc_auc']:.2f}, {low:.2f} to {high:.2f})"
+        )
+        told = one.get("endpoint")
+        if told and told["retries"]:
+            screen.note(f"{name}: {told['retries']:,} failed requests, as: {told['trouble'][0]}")
+    screen.line(f"Log: {out}   Train on it: probewatch train {out}/events.* --labels {out}/labels.csv "
+                f"--allow {out}/allow.txt --out bundle")  # fmt: skip
+    screen.json(manifest)
+
+
+def _show_give_aways(gives: Mapping[str, Any], screen: Any) -> None:
     if gives["roc_auc"] is not None:
         verdict = "holds" if gives["holds"] else "does not hold"
         screen.line(
@@ -176,13 +221,6 @@ def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
         )
         if not gives["holds"]:
             screen.note("The corpus gives attacks away by their form; a detector may learn that, and not the attack.")
-    for name, one in manifest["targets"].items():
-        told = one.get("endpoint")
-        if told and told["retries"]:
-            screen.note(f"{name}: {told['retries']:,} failed requests, as: {told['trouble'][0]}")
-    screen.line(f"Log: {out}   Train on it: probewatch train {out}/events.* --labels {out}/labels.csv "
-                f"--allow {out}/allow.txt --out bundle")  # fmt: skip
-    screen.json(manifest)
 
 
 def _attack_table(attacks: Mapping[str, Any]) -> Table:

@@ -10,7 +10,8 @@ import typer
 Logs = Annotated[
     list[str],
     typer.Argument(
-        metavar="LOG", help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz."
+        metavar="LOG",
+        help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz; - for stdin.",
     ),
 ]
 Map = Annotated[
@@ -26,7 +27,7 @@ Rejects = Annotated[
     Path | None, typer.Option("--rejects", metavar="FILE", help="Write every rejected line's place and reason here.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors (and --json).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors, broken-off logs and --json.")]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(

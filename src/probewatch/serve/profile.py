@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from probewatch.data.fields import FieldMap
     from probewatch.data.profile import Profile, Profiles
-    from probewatch.serve.show import Screen
+    from probewatch.serve.screen import Screen
 
 
 def profile(
@@ -41,7 +41,7 @@ def profile(
 ) -> None:
     """Keep what you know of your model as a profile: distributions and keyed hashes, and none of its records."""
     from probewatch.data.profiles import KEY_FILE, take_key, write_profiles
-    from probewatch.serve.show import Screen
+    from probewatch.serve.screen import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
     by_file = train is not None or holdout is not None

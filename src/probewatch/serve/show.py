@@ -1,69 +1,30 @@
-"""What a person sees on a terminal: progress on stderr, tables on stdout."""
+"""What a person sees of a verb's outcome: its tables and lines."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from probewatch.data.cells import printable
+from probewatch.data.wording import counted, listed
+from probewatch.serve.screen import Screen
+
+if TYPE_CHECKING:
+    from probewatch.bundle import Bundle, Overlap
+    from probewatch.data.logs import Log
+    from probewatch.score.verdicts import Verdicts
 
 ROWS = 25  # sessions shown on a terminal
-WIDE = 110  # columns of a screen on which a table has room for reasons
-WIDTH = 160  # columns of a table that goes to no terminal, unless COLUMNS says otherwise
-
-
-class Screen:
-    """Where a verb prints: JSON or tables on stdout, progress and notes on stderr."""
-
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
-        self.out = Console(highlight=False)
-        self.err = Console(stderr=True, highlight=False)
-        if not self.out.is_terminal and "COLUMNS" not in os.environ:
-            self.out = Console(highlight=False, width=WIDTH)
-
-    def note(self, text: str) -> None:
-        """A sentence on stderr."""
-        if not self.quiet:
-            self.err.print(escape(printable(text)), soft_wrap=True)
-
-    def json(self, form: Mapping[str, Any]) -> None:
-        """The one JSON object of a run with ``--json``."""
-        if self.as_json:
-            print(json.dumps(form, ensure_ascii=True))
-
-    def table(self, table: Table) -> None:
-        """A table on stdout."""
-        if not self.as_json and not self.quiet:
-            self.out.print(table)
-
-    def line(self, text: str) -> None:
-        """A line on stdout."""
-        if not self.as_json and not self.quiet:
-            self.out.print(text, soft_wrap=True)
-
-    @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[float, float, str], None]]:
-        """A bar on stderr; call it with what is done, what there is, and a word."""
-        if self.quiet or not self.err.is_terminal:
-            yield lambda done, total, word: None
-            return
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[word]}"),
-        )  # fmt: skip
-        with Progress(*columns, console=self.err, transient=True) as bar:
-            task = bar.add_task(title, total=None, word="")
-            yield lambda done, total, word: bar.update(task, completed=done, total=total or None, word=word)
+JSON_ROWS = 1000  # sessions in --json
+FIXED_COLUMNS = 62  # of the verdicts: events, score, alert and reason with their rules
+WITH_CLIENT, WITH_MODEL = 96, 110  # columns of a screen from which verdicts have room for these names
+TOLD_EPOCHS = 10  # where no progress bar can be shown, the losses of every tenth epoch are told
 
 
 def name_of(text: object) -> str:
@@ -89,7 +50,10 @@ def pairs_table(title: str, pairs: Mapping[str, object]) -> Table:
 
 def figures_table(metrics: Mapping[str, Any]) -> Table:
     """The detector beside its rivals."""
-    table = Table(title=f"Test: {metrics['n']} sessions of {metrics['n_clients']} clients", title_justify="left")
+    table = Table(
+        title=f"Test: {counted(metrics['n'], 'session')} of {counted(metrics['n_clients'], 'client')}",
+        title_justify="left",
+    )
     table.add_column("detector")
     shown = {
         "ROC AUC": "roc_auc", "average precision": "average_precision", "TPR at 1 % FPR": "tpr_at_fpr_0.01",
@@ -109,23 +73,155 @@ def figure(value: Any) -> str:
 
 
 def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold: float, width: int) -> Table:
-    """The sessions with the highest scores, a line each, with what moved the score most if the screen is wide."""
-    title = f"{alerts:,} of {total:,} sessions alert at a score of {threshold:.3f}"
-    more = f"the {len(rows)} highest scores; --out FILE writes all, with every reason"
-    table = Table(title=title, caption=more, title_justify="left", caption_justify="left")
-    wide = width >= WIDE
-    room = (width - 34 - (31 if wide else 0)) // 3  # what numbers, reasons and rules leave to each name
-    for head in ("session", "client", "model"):
+    """The sessions with the highest scores, a line each, with what moved the score most.
+
+    Where the screen is too narrow for all columns, the model is left out first, then the client.
+    """
+    share = f"{alerts:,} of {counted(total, 'session')} {'alerts' if alerts == 1 else 'alert'}"
+    more = "the highest score" if len(rows) == 1 else f"the {len(rows)} highest scores"
+    table = Table(
+        title=f"{share} at a score of {threshold:.3f}", title_justify="left",
+        caption=f"{more}; --out FILE writes all, with every reason", caption_justify="left",
+    )  # fmt: skip
+    names = ("session", "client", "model")[: 1 + (width >= WITH_CLIENT) + (width >= WITH_MODEL)]
+    room = (width - FIXED_COLUMNS) // len(names) - 3  # what numbers, reasons and rules leave to each name
+    for head in names:
         table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=max(room, 6))
     for head in ("events", "score", "alert at"):
         table.add_column(head, justify="right", no_wrap=True)
-    if wide:
-        table.add_column("mostly for", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("mostly for", no_wrap=True, overflow="ellipsis", max_width=28)
     for row in rows:
         style = "red" if row["alert"] else ("dim" if row["allowed"] else None)
         table.add_row(
-            name_of(row["session"]), name_of(row["client"]), name_of(row["model"]), f"{row['events']:,}",
-            f"{row['score']:.3f}", str(row["first_alert"] or "–"),
-            *([name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0])] if wide else []), style=style,
+            *(name_of(row[head]) for head in names), f"{row['events']:,}", f"{row['score']:.3f}",
+            str(row["first_alert"] or "–"), name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0]),
+            style=style,
         )  # fmt: skip
     return table
+
+
+class Tally:
+    """Counts verdicts as they come, and keeps those with the highest scores, alerts first."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._highest: list[tuple[bool, float, int, dict[str, Any]]] = []
+        self.sessions = self.alerts = self.events = 0
+
+    def add(self, verdicts: Verdicts) -> None:
+        """Count some verdicts."""
+        self.sessions += len(verdicts)
+        self.alerts += int(verdicts.alert.sum())
+        self.events += int(verdicts.events.sum())
+        rows = enumerate(verdicts.rows(), -self.sessions)
+        keys = [(bool(row["alert"]), row["score"], -at, row) for at, row in rows]
+        self._highest = heapq.nlargest(self._rows, [*self._highest, *keys], key=lambda key: key[:3])
+
+    @property
+    def highest(self) -> list[dict[str, Any]]:
+        """The rows kept."""
+        return [row for *_, row in self._highest]
+
+
+def show_verdicts(
+    screen: Screen,
+    log: Log,
+    tally: Tally,
+    threshold: float,
+    out: Path | None,
+    overlap: Overlap,
+    unprofiled: Mapping[str, Any],
+) -> None:
+    """The outcome of ``score``; ``unprofiled`` goes into the JSON as it is."""
+    counts = asdict(log.counts)
+    for sentence in overlap.sentences():
+        screen.note(sentence)
+    screen.line(counts_line(counts))
+    screen.table(verdict_table(tally.highest, tally.sessions, tally.alerts, threshold, screen.out.width))
+    if out:
+        screen.line(f"Verdicts: {out}")
+    form: dict[str, Any] = {"sessions": tally.sessions, "alerts": tally.alerts, "threshold": threshold}
+    form |= {"cut_short": list(log.cut_short), "overlap": overlap.to_json(), **unprofiled}
+    screen.json({**counts, **form, "out": str(out) if out else None, "highest": tally.highest})
+
+
+def told_losses(screen: Screen, bar: Callable[[float, float, str], None]) -> Callable[..., None]:
+    """What training calls after every epoch: it moves the bar, or writes some epochs' losses where there is none."""
+
+    def told(what: str, done: int, epoch: Mapping[str, float], total: int) -> None:
+        losses = f"{what}: training loss {epoch['train_loss']:.4f}, validation loss {epoch['valid_loss']:.4f}"
+        bar(done + epoch["epoch"], total, losses)
+        if not screen.err.is_terminal and epoch["epoch"] % TOLD_EPOCHS == 1:
+            screen.note(f"epoch {epoch['epoch']}, {losses}")
+
+    return told
+
+
+def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> None:
+    """The outcome of ``train``."""
+    report = bundle.folder / "report"
+    screen.note(f"False-alarm budget: {metrics['max_fpr']:.1%} of benign sessions.")
+    screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}.")
+    screen.table(figures_table(metrics))
+    screen.line(f"Detector: {bundle.folder}   Report: {report / 'index.html'}")
+    screen.json({**metrics, "bundle": str(bundle.folder), "report": str(report)})
+
+
+def show_evaluated(screen: Screen, metrics: Mapping[str, Any], report: Path) -> None:
+    """The outcome of ``evaluate``."""
+    for sentence in metrics["notes"]:
+        screen.note(sentence)
+    screen.table(figures_table(metrics))
+    screen.line(f"Report: {report / 'index.html'}")
+    screen.json({**metrics, "report": str(report)})
+
+
+def show_bundle(screen: Screen, bundle: Bundle) -> None:
+    """What ``inspect`` says of a detector."""
+    screen.table(pairs_table(f"Detector {bundle.folder}", _manifest_pairs(bundle.manifest)))
+    screen.json(bundle.manifest)
+
+
+def show_log(screen: Screen, log: Log) -> None:
+    """What ``inspect`` says of a log."""
+    summary = log.summary()
+    screen.line(counts_line(summary))
+    models = {}
+    for name, one in summary["models"].items():
+        size = f"{counted(one['events'], 'query', 'queries')} of {counted(one['inputs'], 'input')}"
+        models[f"model {name or '(none)'}"] = size
+    pairs = {
+        "sessions": f"{summary['sessions']:,}", "clients": f"{summary['clients']:,}", "first": summary["first"],
+        "last": summary["last"], **models, "features": _available(summary),
+    }  # fmt: skip
+    screen.table(pairs_table("Log", pairs))
+    examples = [str(one) for one in log.rejected[:10]]
+    for sentence in examples:
+        screen.note(f"rejected: {sentence}")
+    screen.json({**summary, "examples": examples})
+
+
+def _available(summary: dict[str, Any]) -> str:
+    """How many features a log has what they are made of, and what the others lack."""
+    from probewatch.data.columns import FEATURES
+
+    needs = {"confidence": "confidence", "scale": "confidence", "class": "predicted_class", "inputs": "inputs"}
+    lacking = {group for group, field in needs.items() if field not in summary["fields"]}
+    made = [name for name, feature in FEATURES.items() if feature.group not in lacking or name in summary["given"]]
+    without = sorted({needs[group] for group in lacking})
+    return f"{len(made)} of {len(FEATURES)}" + (f"; the log has no {', no '.join(without)}" if without else "")
+
+
+def _manifest_pairs(manifest: Any) -> dict[str, object]:
+    data, metrics, config = manifest["data"], manifest["metrics"], manifest["config"]
+    return {
+        "features": f"{len(manifest['features'])}: {listed(manifest['features'])}",
+        "threshold": f"{manifest['threshold']:.4f} on the {manifest['decision']} score",
+        "streams": "yes" if manifest["streams"] else "no: it reads a session from both ends, so it needs it whole",
+        "networks": f"{config['folds']}, each {manifest['network']}" if config["folds"] > 1 else manifest["network"],
+        "trained on": f"{counted(data['train'], 'session')}, validated on {data['valid']}, tested on {data['test']}"
+        f" (split: {config['split']}); {data['attack_share']:.0%} attacks",
+        "models": listed(name or "(none)" for name in data["models"]),
+        "test": ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)),
+        "made with": ", ".join(f"{name} {value}" for name, value in manifest["versions"].items()),
+    }

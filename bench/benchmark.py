@@ -1,0 +1,217 @@
+"""The default preset and all its rivals on the benchmark, over several seeds: trained on DIR/train, tested on DIR/test.
+
+    probewatch corpus --benchmark --out DIR
+    python bench/benchmark.py DIR [--seeds 5] [--preset default] [--write]
+
+``--write`` puts the tables into docs/benchmark.md. Each seed's bundle, predictions (as bench/enter.py takes them) and
+figures are kept in DIR.results, so that a stopped run goes on with the seeds that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from enter import COLUMNS
+from numpy.typing import NDArray
+
+from probewatch.bundle import Bundle
+from probewatch.data.features import compute
+from probewatch.data.labels import read_allow, read_labels
+from probewatch.data.logs import read_logs
+from probewatch.learn.dataset import Split, split_sessions
+from probewatch.learn.detector import train_detector
+from probewatch.learn.entry import RANKED, Truth, read_truth, score_entry
+from probewatch.learn.labelled import Labelled
+from probewatch.learn.presets import PRESETS, Config
+from probewatch.learn.report import RIVAL_PREFIX
+from probewatch.learn.trial import measure_rivals
+from probewatch.score.batch import Scorer
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
+BEGIN, END = "<!-- figures: written by bench/benchmark.py -->", "<!-- figures: end -->"
+OURS = "LSTM"
+AT_THRESHOLD = {"TPR at its threshold": "tpr_at_threshold", "FPR there": "fpr_at_threshold"}
+Scores = NDArray[np.float64]
+Results = dict[str, dict[str, Any]]
+"""Figures by detector."""
+
+
+def load(benchmark: Path, *parts: str) -> Labelled:
+    """Sessions of one part, or of several read as one log."""
+    with read_logs([benchmark / part / "events.jsonl.gz" for part in parts]) as opened:
+        sessions, sha256 = opened.all_sessions(), opened.sha256
+    label = np.full(len(sessions), -1, np.int8)
+    family, actor = (np.full(len(sessions), "", object) for _ in range(2))
+    allowed, other = (np.zeros(len(sessions), bool) for _ in range(2))
+    for part in parts:
+        matched = read_labels(benchmark / part / "labels.csv").match(sessions.session, sessions.client)
+        own = matched.actor != ""
+        label[own], family[own], actor[own] = matched.label[own], matched.family[own], matched.actor[own]
+        other |= matched.other
+        allow = read_allow(benchmark / part / "allow.txt")
+        allowed |= np.array([client in allow for client in sessions.client], bool)
+    return Labelled(sessions, label, family, allowed, sha256, actor=actor, other=other)
+
+
+def run_seed(benchmark: Path, config: Config, folder: Path) -> Results:
+    """Train on the train part; the figures of the detector and of each rival on both parts."""
+    train, both, truth = load(benchmark, "train"), load(benchmark, "train", "test"), read_truth(benchmark, "test")
+    bundle, metrics = train_detector(train, config, folder / "bundle")
+    entries = {OURS: own_scores(bundle, benchmark), **rival_scores(train, both, truth, bundle, config, metrics)}
+    found = {}
+    for name, (scores, threshold) in entries.items():
+        score = np.array([scores[session] for session in truth.session])
+        write_predictions(folder / f"{name}.csv", truth, score, score >= threshold)
+        seen = metrics if name == OURS else metrics["rivals"][name]
+        found[name] = {
+            "train part": {key: seen[key] for key in (*RANKED, *AT_THRESHOLD.values())},
+            "test part": score_entry(truth, score, score >= threshold, intervals=False),
+        }
+    return found
+
+
+def own_scores(bundle: Bundle, benchmark: Path) -> tuple[Mapping[str, float], float]:
+    """As ``probewatch score`` gives them."""
+    scorer = Scorer(bundle)
+    scores: dict[str, float] = {}
+    with read_logs([benchmark / "test" / "events.jsonl.gz"]) as log:
+        for verdicts in scorer.score(log.sessions()):
+            scores |= dict(zip(verdicts.session.tolist(), verdicts.score.tolist(), strict=True))
+    return scores, scorer.threshold
+
+
+def rival_scores(
+    train: Labelled, both: Labelled, truth: Truth, bundle: Bundle, config: Config, metrics: Mapping[str, Any]
+) -> dict[str, tuple[Mapping[str, float], float]]:
+    """Of each rival the scores, and the threshold that it has on the train part, as beside every training."""
+    place = {name: number for number, name in enumerate(both.sessions.session.tolist())}
+    split = split_sessions(train.by_actor, train.label, (train.label >= 0) & ~train.allowed, config)
+
+    def there(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.array([place[train.sessions.session[index]] for index in indices], np.int64)
+
+    moved = Split(there(split.train), there(split.valid), there(split.test))
+    seen = np.sort(np.concatenate([moved.train, moved.valid])) if config.folds > 1 else moved.train
+    tested = np.sort(np.array([place[name] for name in truth.session], np.int64))
+    predictions: dict[str, Any] = {}
+    sequences = compute(both.sessions, bundle.features, bundle.scales)
+    found = measure_rivals(both, sequences, moved, seen, metrics["max_fpr"], predictions, tested, config)
+    return {
+        name: (dict(zip(place, predictions[f"{RIVAL_PREFIX}{name}"].tolist(), strict=True)), one["threshold"])
+        for name, one in found.items()
+    }
+
+
+def write_predictions(path: Path, truth: Truth, score: Scores, alert: NDArray[np.bool_]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["session", "score", "alert"])
+        writer.writerows(zip(truth.session, score.tolist(), alert.astype(int).tolist(), strict=True))
+
+
+def spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "–"
+    return f"{np.mean(known):.3f}" + (f" ({min(known):.3f} to {max(known):.3f})" if len(known) > 1 else "")
+
+
+def table(results: Sequence[Results], head: Mapping[str, Any]) -> list[str]:
+    """A row for each detector; ``head`` names a column and gives the figure from one detector's results."""
+    told = ["| detector | " + " | ".join(head) + " |", "|---|" + "---:|" * len(head)]
+    for name in results[0]:
+        cells = [spread([figure(one[name]) for one in results]) for figure in head.values()]
+        told.append(f"| {name} | " + " | ".join(cells) + " |")
+    return told
+
+
+def by_family(results: Sequence[Results]) -> list[str]:
+    """A row for each family, attacks first, and a column for each detector."""
+    first = results[0][OURS]["test part"]
+    asides = {"families": "", "other_attacks": " (another attack)"}
+    told = ["| family | " + " | ".join(results[0]) + " |", "|---|" + "---:|" * len(results[0])]
+    for kind, aside in asides.items():
+        rows = first["families"] if kind == "families" else first[kind]["families"]
+        for family, row in sorted(rows.items(), key=lambda one: not one[1].get("malicious", True)):
+            rates = []
+            for name in results[0]:
+                each = [one[name]["test part"][kind] for one in results]
+                each = [one if kind == "families" else one["families"] for one in each]
+                rates.append(spread([one.get(family, {}).get("rate") for one in each]))
+            benign = "" if row.get("malicious", True) else " (benign)"
+            told.append(f"| {family}{benign}{aside} | " + " | ".join(rates) + " |")
+    rates = [spread([one[name]["test part"]["allowed"]["rate"] for one in results]) for name in results[0]]
+    return [*told, "| allow-listed rescoring | " + " | ".join(rates) + " |"]
+
+
+def tables(results: Sequence[Results], benchmark: Mapping[str, Any], preset: str) -> list[str]:
+    def at(part: str, key: str) -> Any:
+        return lambda one: one[part][key]
+
+    rungs = list(results[0][OURS]["test part"]["rungs"])
+    sessions = "; ".join(
+        f"{name}: {part['sessions']['all']:,} sessions of {part['sessions']['clients']:,} clients"
+        for name, part in benchmark["parts"].items()
+    )
+    return [
+        f"Benchmark {benchmark['benchmark']}, seed {benchmark['seed']} ({sessions}); preset `{preset}`,"
+        f" {len(results)} seed{'s' if len(results) > 1 else ''}: mean (lowest to highest).",
+        "", "**The test part, all of it**", "",
+        *table(results, {name: at("test part", key) for name, key in {**COLUMNS, **AT_THRESHOLD}.items()}),
+        "", "**ROC AUC, from what is known to what is new** (the first column is clients of the train part that were"
+        " held out)", "",
+        *table(results, {
+            "held-out clients": at("train part", "roc_auc"),
+            **{rung: lambda one, rung=rung: one["test part"]["rungs"][rung]["roc_auc"] for rung in rungs},
+        }),
+        "", "**Share of the test part's sessions that alert, by family**", "", *by_family(results),
+    ]  # fmt: skip
+
+
+def write_page(told: Sequence[str]) -> None:
+    text = PAGE.read_text("utf-8")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    PAGE.write_text(before + "\n".join([BEGIN, *told, END]) + after, "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--preset", default="default", choices=list(PRESETS))
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmark.md")
+    options = parser.parse_args()
+    manifest = (options.benchmark / "manifest.json").read_bytes()
+    results = []
+    for seed in range(options.seeds):
+        config = replace(PRESETS[options.preset], seed=seed, split_seed=seed)
+        folder = options.benchmark.with_name(f"{options.benchmark.name}.results") / f"{options.preset}-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        key = {"benchmark": hashlib.sha256(manifest).hexdigest(), "config": json.loads(json.dumps(config.to_json()))}
+        kept = folder / "figures.json"
+        old = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+        if old.get("of") != key:
+            start = time.perf_counter()
+            old = {"of": key, "found": run_seed(options.benchmark, config, folder)}
+            kept.write_text(json.dumps(old, indent=1) + "\n", "utf-8")
+            print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+        results.append(old["found"])
+        aucs = {name: f"{one['test part']['roc_auc']:.3f}" for name, one in results[-1].items()}
+        print(f"seed {seed}: ROC AUC on the test part {aucs}", flush=True)
+    told = tables(results, json.loads(manifest), options.preset)
+    print("\n".join(["", *told]))
+    if options.write:
+        write_page(told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What verbs are given: logs, labels and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probewatch.data.wording import counted
+from probewatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from probewatch.data.logs import Log
+    from probewatch.learn.labelled import Labelled
+    from probewatch.learn.presets import Config
+    from probewatch.serve.screen import Screen
+
+
+def open_log(logs: list[str], fields: Path | None, gap: float, rejects: Path | None, screen: Screen) -> Log:
+    """The log that a verb was given, read; what was rejected is told.
+
+    Raises:
+        LogError: it cannot be read.
+        MappingError: its fields are not known.
+    """
+    from probewatch.data.fields import FieldMap
+    from probewatch.data.logs import read_logs
+
+    with screen.progress("reading") as told:
+        log = read_logs(
+            logs,
+            fields=FieldMap.load(fields) if fields else None,
+            gap_s=gap,
+            rejects=rejects,
+            progress=lambda done, total: told(done, total, ""),
+        )
+    for name in log.cut_short:
+        screen.warn(f"{name}: breaks off before its end; what came before was read. Fetch it anew.")
+    if log.early:
+        screen.note(
+            f"{log.early:,} of {log.counts.events:,} queries lie before 1973: small numbers are read as seconds since"
+            " 1970. Check which field the mapping takes for the time."
+        )
+    if log.counts.rejects:
+        screen.note(
+            f"{counted(log.counts.rejects, 'line')} rejected, the first: {log.rejected[0]}"
+            + ("" if rejects else " (--rejects FILE writes all)")
+        )
+    return log
+
+
+def label_sessions(log: Log, labels: Path | None, allow: Path | None, screen: Screen) -> Labelled:
+    """The log's sessions with what the labels and the allow-list say of them.
+
+    Raises:
+        LabelError: a file cannot be used.
+    """
+    import numpy as np
+
+    from probewatch.data.labels import read_allow, read_labels
+    from probewatch.learn.labelled import Labelled
+
+    sessions = log.all_sessions()
+    label, family = sessions.label, np.full(sessions.session.shape, "", object)
+    actor, other = None, None
+    if labels is not None:
+        matched = read_labels(labels).match(sessions.session, sessions.client)
+        label, family, actor, other = matched.label, matched.family, matched.actor, matched.other
+        for sentence in matched.warnings:
+            screen.note(sentence)
+    clients = read_allow(allow) if allow else frozenset()
+    allowed = np.array([client in clients for client in sessions.client], bool)
+    return Labelled(sessions, label, family, allowed, log.sha256, actor=actor, other=other)
+
+
+def choose_config(preset: str, path: Path | None, changes: Mapping[str, Any]) -> Config:
+    """The preset with the settings of a file, and with ``changes``, where they are not None.
+
+    Raises:
+        ConfigError: an unknown preset, or wrong settings.
+    """
+    need_training_extra()
+    from probewatch.learn.presets import PRESETS, read_config
+
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset is {preset!r}, expected one of: {', '.join(PRESETS)}.")
+    config = PRESETS[preset]
+    if path is not None:
+        config = read_config(path, config)
+    return config.with_changes({name: value for name, value in changes.items() if value is not None})
+
+
+def need_training_extra() -> None:
+    """Refuse, with what to install, where the libraries of training are not.
+
+    Raises:
+        ConfigError: some are lacking.
+    """
+    from importlib.util import find_spec
+
+    lacking = [name for name in ("torch", "sklearn", "onnx", "safetensors", "matplotlib") if find_spec(name) is None]
+    if lacking:
+        raise ConfigError(
+            f"training and evaluation need {', '.join(lacking)}, which this host lacks;"
+            " install them with: pip install 'probewatch[train]'."
+        )
