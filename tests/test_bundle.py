@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from probewatch.bundle import MANIFEST, Bundle, is_bundle, read_bundle, session_key, write_bundle
@@ -99,6 +99,13 @@ def test_a_manifest_cannot_point_outside_its_folder(copy: Path) -> None:
         read_bundle(copy)
 
 
+def _says_the_same(left: bytes, right: bytes) -> bool:
+    try:
+        return bool(json.loads(left) == json.loads(right))
+    except ValueError:
+        return False
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_a_damaged_manifest_is_a_sentence(tmp_path: Path, content: bytes) -> None:
@@ -110,8 +117,10 @@ def test_a_damaged_manifest_is_a_sentence(tmp_path: Path, content: bytes) -> Non
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(min_value=0, max_value=10_000), st.integers(min_value=1, max_value=255))
 def test_any_flipped_bits_of_the_manifest_are_refused(bundle: Bundle, tmp_path: Path, at: int, flip: int) -> None:
-    content = bytearray((bundle.folder / MANIFEST).read_bytes())
+    whole = (bundle.folder / MANIFEST).read_bytes()
+    content = bytearray(whole)
     content[at % len(content)] ^= flip
+    assume(not _says_the_same(bytes(content), whole))  # a space for a line end
     (tmp_path / MANIFEST).write_bytes(content)
     for path in bundle.folder.glob("*-*"):
         (tmp_path / path.name).unlink(missing_ok=True)
