@@ -115,6 +115,29 @@ ARTICLE = tuple(FEATURES)[:3]
 DEFAULT = tuple(FEATURES)[3:]
 
 
+THEMES = {  # what a detector should not hang on alone: theme -> the beginnings of its features' names
+    "pacing": ("log_gap", "time_delta", "elapsed", "gap_", "events"),
+    "confidence": ("response_confidence", "log_odds", "confidence_mean", "confidence_spread", "highest", "lowest_conf"),
+    "jumps": ("confidence_change", "nearest_confidence", "jump"),
+    "rank": ("confidence_rank", "rank_"),
+    "nearness": ("nearest_distance", "nearest_mean", "nearest_spread", "lowest_nearest", "neighbours"),
+    "rarity": ("nearest_rank", "nearness"),
+    "steps": ("previous", "anchor_distance", "distance_from_anchor"),
+    "changes": ("changed",),
+    "repeats": ("repeat",),
+    "classes": ("class_", "nearest_class"),
+    "place": ("centre", "farthest", "constant"),
+    "likelihood": ("member_ratio", "ratio_", "answer_evidence"),
+    "evidence": ("anchors", "anchor_share", "record_evidence"),
+    "records": ("on_record", "near_record", "records_", "touch_"),
+}
+
+
+def theme_of(name: str) -> str:
+    """The theme of a feature."""
+    return next(theme for theme, beginnings in THEMES.items() if name.startswith(beginnings))
+
+
 def check_names(names: Sequence[str]) -> None:
     """Raise :class:`ConfigError` unless every name is a feature and none comes twice."""
     unknown = [name for name in names if name not in FEATURES]

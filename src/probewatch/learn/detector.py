@@ -18,6 +18,7 @@ from safetensors.torch import save
 from sklearn.linear_model import LogisticRegression
 
 from probewatch.bundle import Bundle, client_key, session_key, write_bundle
+from probewatch.data.columns import THEMES, theme_of
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import learn_scales
 from probewatch.data.wording import listed
@@ -191,6 +192,9 @@ def _fit_folds(
 ) -> list[Fitted]:
     fitted = []
     views = len(inputs) // len(label)
+    numbers = {theme: number for number, theme in enumerate(THEMES)}
+    flags = inputs.values.shape[1] - len(config.features)
+    themes = np.array([numbers[theme_of(name)] for name in config.features] + [-1] * flags)
     for number, (train, valid) in enumerate(folds):
         rows = [(part + len(label) * np.arange(views)[:, None]).ravel() for part in (train, valid)]
 
@@ -203,7 +207,7 @@ def _fit_folds(
             one = fit(
                 inputs.take(rows[0]), np.tile(label[train], views), inputs.take(rows[1]), np.tile(label[valid], views),
                 replace(config, seed=(config.seed * len(folds) + number) % 2**32),
-                device=device, views=views, progress=progress, checkpoint=checkpoint,
+                device=device, views=views, themes=themes, progress=progress, checkpoint=checkpoint,
             )  # fmt: skip
         except (SafetensorError, OSError) as error:
             raise OutputError(

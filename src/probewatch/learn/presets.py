@@ -26,6 +26,8 @@ class Config:
         features: columns, in order, out of ``probewatch.data.features.FEATURES``.
         hidden, layers, bidirectional, use_last_only, dropout: see ``LSTMClassifier``.
         feature_dropout: share of the features that each training sequence lacks, anew in every batch.
+        theme_dropout: share of the themes (see ``probewatch.data.columns.THEMES``) that each lacks, anew likewise: a
+            detector must know an attack by any of several signs, since one on another model may lack some.
         folds: 1 trains one network and validates it on the validation sessions. More cut the training and
             validation clients into that many folds and train a network on all but each, which validates
             it; the logits of all are averaged, and threshold and calibration come from the scores of
@@ -45,13 +47,14 @@ class Config:
     """
 
     features: tuple[str, ...] = DEFAULT
-    hidden: int = 64
+    hidden: int = 32
     layers: int = 1
     bidirectional: bool = False
     use_last_only: bool = True
     dropout: float = 0.5
     feature_dropout: float = 0.2
-    folds: int = 5
+    theme_dropout: float = 0.35
+    folds: int = 3
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -132,6 +135,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "layers": _between(1, 16),
     "dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "feature_dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
+    "theme_dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "folds": _between(1, 16),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
     "limit": _between(0, 1e6),
@@ -179,7 +183,9 @@ PRESETS: dict[str, Config] = {
     "default": Config(),
     "article": Config(  # spec rows A2 to A17, to the letter
         features=ARTICLE,
+        hidden=64,
         feature_dropout=0.0,
+        theme_dropout=0.0,
         folds=1,
         every_step=False,
         decision="last",

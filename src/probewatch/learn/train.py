@@ -49,6 +49,7 @@ def fit(
     device: torch.device | str = "cpu",
     outputs: int = 1,
     views: int = 1,
+    themes: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Fitted:
@@ -61,6 +62,7 @@ def fit(
         device: where to train.
         outputs: logits per sequence.
         views: of the same sequences, end to end in ``train``; each epoch draws one for each sequence.
+        themes: (F,) number of the theme that each feature belongs to, for ``theme_dropout``; -1 is never dropped.
         progress: called after every epoch.
         checkpoint: a file that is written after every epoch and continued from if it is there; the
             continued run ends in the same bytes as an unbroken one.
@@ -100,7 +102,7 @@ def fit(
             model.train()
             total = 0.0
             for indices, events, lengths in iterate(parts[0], config.batch, random, views):
-                events = _drop_features(events, config.feature_dropout)
+                events = _drop(events, themes, config)
                 optimiser.zero_grad()
                 loss = loss_of(model, events, lengths, labels[0][indices], weights, config.every_step)
                 _check_finite(loss, epoch, indices, "training")
@@ -137,12 +139,15 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _drop_features(events: Tensor, share: float) -> Tensor:
-    """(B, T, F) events in which each sequence lacks a random share of its features from end to end, so that
-    no few of them tell a client of the training set; without rescaling, since a mean stands for a missing one."""
-    if not share:
-        return events
-    return events * (torch.rand(len(events), 1, events.shape[2], device=events.device) >= share)
+def _drop(events: Tensor, themes: NDArray[np.int64] | None, config: Config) -> Tensor:
+    """(B, T, F) events in which each sequence lacks random features and whole themes from end to end, so that no
+    few of them tell a client of the training set; without rescaling, since a mean stands for a missing one."""
+    keep = torch.rand(len(events), 1, events.shape[2], device=events.device) >= config.feature_dropout
+    if themes is not None and config.theme_dropout:
+        told = torch.rand(len(events), int(themes.max()) + 2, device=events.device) >= config.theme_dropout
+        told[:, -1] = True
+        keep &= told[:, torch.from_numpy(themes)][:, None]
+    return events * keep if config.feature_dropout or config.theme_dropout else events
 
 
 def loss_of(
