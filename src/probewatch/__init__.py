@@ -1,8 +1,8 @@
 """Probewatch reads the query log of a prediction API and says which clients probe it for training data.
 
 The public names are loaded when they are first used, so that importing the package loads nothing heavy:
-``read_logs``, ``read_bundle``, ``Scorer``, ``Ragged``, ``SequenceClassifier`` (which needs the ``train``
-extra) and ``ProbewatchError``.
+``read_logs``, ``read_bundle``, ``Scorer``, ``StreamScorer``, ``Events``, ``Ragged``, ``SequenceClassifier``
+(which needs the ``train`` extra) and ``ProbewatchError``.
 """
 
 from importlib import import_module
@@ -10,20 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probewatch.bundle import read_bundle
+    from probewatch.data.events import Events
     from probewatch.data.logs import read_logs
     from probewatch.data.ragged import Ragged
     from probewatch.errors import ProbewatchError
     from probewatch.learn.classifier import SequenceClassifier
     from probewatch.score.batch import Scorer
+    from probewatch.score.stream import StreamScorer
 
 __version__ = "0.1.0"
-__all__ = ["ProbewatchError", "Ragged", "Scorer", "SequenceClassifier", "__version__", "read_bundle", "read_logs"]
+__all__ = [
+    "Events",
+    "ProbewatchError",
+    "Ragged",
+    "Scorer",
+    "SequenceClassifier",
+    "StreamScorer",
+    "__version__",
+    "read_bundle",
+    "read_logs",
+]
 
 _HOMES = {
+    "Events": "probewatch.data.events",
     "ProbewatchError": "probewatch.errors",
     "Ragged": "probewatch.data.ragged",
     "Scorer": "probewatch.score.batch",
     "SequenceClassifier": "probewatch.learn.classifier",
+    "StreamScorer": "probewatch.score.stream",
     "read_bundle": "probewatch.bundle",
     "read_logs": "probewatch.data.logs",
 }

@@ -1,0 +1,334 @@
+"""Events in, scores out, while it happens: the same numbers as in batch, with bounded state per session."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from probewatch.bundle import Bundle, read_bundle
+from probewatch.data.events import Events, as_events
+from probewatch.errors import BundleError, ConfigError
+from probewatch.score.arrivals import Queue, new_requests, note_requests
+from probewatch.score.explain import RECENT, explain
+from probewatch.score.findings import to_finding, to_line
+from probewatch.score.hashing import REGISTERS, count_days, days_of, hash_events, hash_requests
+from probewatch.score.held import MICRO_BATCH, HeldSessions, Step
+from probewatch.score.incidents import Incident, Incidents, News
+from probewatch.score.journal import Journal
+from probewatch.score.slots import CROWDED, IDLE, LATE, STORED, restore
+
+SESSIONS = 262_144  # held at most, where not said: 1 GiB
+IDLE_S = 86_400.0
+QUIET_S = 1800.0
+LEAST_SESSIONS = 4 * MICRO_BATCH
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the detector says after each of N events.
+
+    Attributes:
+        event: (N,) int64 number of the event, from 0 for the first ever pushed; repeated events have none.
+        score: (N,) float64 from 0 to 1, high = attack, after this event.
+        peak: (N,) float64 highest of the session so far.
+        number: (N,) int64 number of the event in its session, from 1.
+        alert: (N,) bool, the session has reached the threshold (with a bundle that decides by the last
+            score: reaches it now) and its client is not on the allow-list.
+        news: what is new of incidents.
+    """
+
+    event: NDArray[np.int64]
+    score: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    number: NDArray[np.int64]
+    alert: NDArray[np.bool_]
+    news: tuple[News, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    @classmethod
+    def concat(cls, parts: list[Scores]) -> Scores:
+        """All of ``parts`` as one."""
+        if len(parts) == 1:
+            return parts[0]
+        parts = parts or [
+            cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
+        ]
+        names = ("event", "score", "peak", "number", "alert")
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**columns, news=tuple(one for part in parts for one in part.news))
+
+
+class StreamScorer:
+    """A bundle that scores event by event; holds the state of the sessions, and their state file.
+
+    >>> with StreamScorer.open("bundle", state="state.db") as watch:  # doctest: +SKIP
+    ...     scores = watch.push({"client": clients, "time_s": times, "confidence": confidences, "inputs": vectors})
+    ...     print(scores.score, scores.alert)
+
+    Args:
+        bundle: a detector of one direction.
+        state: file that keeps everything, so that a killed run goes on; without it all is in memory.
+        threshold: from 0 to 1, instead of the bundle's.
+        allow: clients that raise no alert.
+        gap_s: where the log names no session, a client's longer pause on a model starts a new one.
+        idle_s: sessions without an event for longer are forgotten; at least ``gap_s``.
+        max_sessions: held at most; beyond, the least recently used one makes room.
+        tolerance_s: events are put in order of time if none is further behind the latest; they are scored
+            when no earlier one can come. 0: as they come.
+        quiet_s: an incident without a query over the threshold for longer is resolved.
+        threads: cores used, at least 1.
+
+    Raises:
+        BundleError: the bundle reads sessions from both ends.
+        ConfigError: settings are wrong (all are named), or the state file cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        state: Path | str | None = None,
+        threshold: float | None = None,
+        allow: Iterable[str] = (),
+        gap_s: float = 1800.0,
+        idle_s: float = IDLE_S,
+        max_sessions: int = SESSIONS,
+        tolerance_s: float = 0.0,
+        quiet_s: float = QUIET_S,
+        threads: int = 2,
+    ) -> None:
+        if not bundle.manifest["streams"]:
+            raise BundleError(
+                f"{bundle.folder}: it reads a session from both ends, so it has no score before the end;"
+                " train a bundle of one direction to stream with."
+            )
+        _check(gap_s=gap_s, idle_s=idle_s, max_sessions=max_sessions, tolerance_s=tolerance_s, quiet_s=quiet_s)
+        self.bundle = bundle
+        self.threshold = bundle.threshold if threshold is None else threshold
+        self._allow = pa.array(sorted(set(allow)), pa.string())
+        self.held = HeldSessions(
+            bundle, size=max_sessions, gap_s=gap_s, idle_s=idle_s, threshold=self.threshold,
+            threads=threads,
+        )  # fmt: skip
+        self._queue = Queue(tolerance_s, Events.of([], []), np.zeros(0, np.int64))
+        self._incidents = Incidents(self.threshold, quiet_s)
+        self._requests = new_requests()
+        self._days = np.zeros(REGISTERS, np.uint8)
+        self._pushed = self._scored = self._repeated = 0
+        self.outbox: deque[tuple[int, str]] = deque()
+        self._told = self._committed_lines = self._committed_requests = 0
+        self.position: dict[str, Any] = {}
+        self.journal: Journal | None = None
+        self._secret = np.frombuffer(os.urandom(16), np.uint64)
+        if state is not None:
+            self._open_journal(Path(state))
+
+    @classmethod
+    def open(cls, bundle: Bundle | Path | str, **settings: Any) -> StreamScorer:
+        """The scorer of a bundle, or of a bundle's folder; the settings are the constructor's."""
+        return cls(bundle if isinstance(bundle, Bundle) else read_bundle(bundle), **settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.commit()
+        self.close()
+
+    def close(self) -> None:
+        """Give the state file back without a commit."""
+        if self.journal:
+            self.journal.close()
+
+    def push(self, events: Events | Mapping[str, Any]) -> Scores:
+        """Take events in, in the order in which they came, and score those that need not wait.
+
+        Args:
+            events: ``Events``, or a mapping of the arguments of ``Events.of``.
+
+        Raises:
+            DataError: the columns are wrong, or lack what the bundle's features need.
+        """
+        events = as_events(events)
+        parts = []
+        for start in range(0, len(events), MICRO_BATCH):
+            piece = events.slice(start, min(start + MICRO_BATCH, len(events)))
+            arrivals = np.arange(self._pushed, self._pushed + len(piece), dtype=np.int64)
+            self._pushed += len(piece)
+            repeated = np.empty(len(piece), bool)
+            note_requests(self._requests, hash_requests(piece, self._secret), repeated)
+            if repeated.any():
+                self._repeated += int(repeated.sum())
+                fresh = np.flatnonzero(~repeated)
+                piece, arrivals = piece.take(fresh), arrivals[fresh]
+            parts.append(self._score(*self._queue.push(piece, arrivals)))
+        return Scores.concat(parts)
+
+    def flush(self) -> Scores:
+        """Score the events that wait for earlier ones: at the end of a log, or when none came for a while."""
+        return self._score(*self._queue.flush())
+
+    def _score(self, events: Events, arrivals: NDArray[np.int64]) -> Scores:
+        parts = []
+        for start in range(0, len(events), MICRO_BATCH):
+            stop = min(start + MICRO_BATCH, len(events))
+            piece = events if stop - start == len(events) else events.slice(start, stop)
+            parts.append(self._score_piece(piece, arrivals[start:stop]))
+        return Scores.concat(parts)
+
+    def _score_piece(self, events: Events, arrivals: NDArray[np.int64]) -> Scores:
+        keys = hash_events(events, self._secret)
+        clock_s = self._queue.clock_s - self._queue.tolerance_s
+        step = self.held.score(events, keys, self._scored, clock_s)
+        self._scored += len(events)
+        count_days(self._days, keys[0], events.time_s)
+        alert, score = step.alert, step.score
+        if len(self._allow):
+            allowed = pc.is_in(events.client, self._allow).to_numpy(zero_copy_only=False)
+            alert = alert & ~allowed
+            score = np.where(allowed, -1.0, score)
+        self._incidents.remember(*step.ended)
+        news = [
+            *self._incidents.follow(events, keys[1], score, lambda row: self._explain(step, row)),
+            *self._incidents.quieten(clock_s),
+        ]
+        for one in news:
+            self._told += 1
+            self.outbox.append((self._told, to_line(to_finding(one, self.threshold))))
+        return Scores(arrivals, step.score, step.peak, step.number, alert, tuple(news))
+
+    def _explain(self, step: Step, row: int) -> tuple[int, str]:
+        """The number of an event in its session, and why its score is high."""
+        sequence, logits, state = step.sequence(row)
+        usual = self.bundle.manifest["baseline"]
+        before = state if len(logits) <= RECENT else None
+        why = explain(self.held.network, self.bundle.features, usual, sequence, logits, sequence.lengths, before)
+        return int(step.number[row]), str(why[0])
+
+    def counts(self) -> dict[str, float]:
+        """Numbers of the whole run, earlier ones that the state file remembers included."""
+        counts = self.held.slots.counts
+        days = days_of(self._days)
+        return {
+            "events": self._scored,
+            "duplicates": self._repeated,
+            "late": int(counts[LATE]),
+            "waiting": len(self._queue.events),
+            "sessions": self.held.slots.held,
+            "evicted_idle": int(counts[IDLE]),
+            "evicted_crowded": int(counts[CROWDED]),
+            "incidents": self._incidents.opened,
+            "open_incidents": len(self._incidents.open),
+            "client_days": round(days, 1),
+            "alerts_per_client_day": self._incidents.opened / days if days else 0.0,
+        }
+
+    @property
+    def clock_s(self) -> float:
+        """The stream's time: that of the latest event, in seconds since 1970."""
+        return self._queue.clock_s
+
+    def commit(self) -> None:
+        """Write everything to the state file, with ``position`` and the alerts so far; without one, nothing."""
+        journal = self.journal
+        if journal is None:
+            return
+        with journal.transaction():
+            slots = np.flatnonzero(self.held.dirty)
+            journal.put_sessions(self.held.columns(), slots, self.held.freed)
+            count = int(self._requests.noted[0])
+            journal.put_requests(self._requests.ring, self._committed_requests, count)
+            journal.put_lines([entry for entry in self.outbox if entry[0] > self._committed_lines])
+            journal.put(self._small_state())
+        self.held.dirty[slots] = False
+        self.held.freed.clear()
+        self._committed_requests, self._committed_lines = count, self._told
+
+    def delivered(self, sinks: Mapping[str, tuple[int, int]]) -> None:
+        """Note each sink's last alert and its own mark, and forget the alerts that all sinks have."""
+        upto = min((upto for upto, _ in sinks.values()), default=0)
+        while self.outbox and self.outbox[0][0] <= upto:
+            self.outbox.popleft()
+        if self.journal:
+            with self.journal.transaction():
+                self.journal.put_sinks(sinks)
+
+    def _small_state(self) -> dict[str, bytes]:
+        queue, incidents = self._queue, self._incidents
+        table = queue.events.to_table().append_column("number", pa.array(queue.arrivals))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        form = {
+            "pushed": self._pushed, "scored": self._scored, "repeated": self._repeated, "told": self._told,
+            "clock_s": queue.clock_s, "ahead": queue.ahead, "opened": incidents.opened, "position": self.position,
+            "counts": [int(self.held.slots.counts[at]) for at in (IDLE, CROWDED, LATE)],
+            "open": [[owner, incident.to_json()] for owner, incident in incidents.open.items()],
+        }  # fmt: skip
+        records = np.array(list(incidents.records), np.uint64), np.array(list(incidents.records.values()), np.float64)
+        return {
+            "small": json.dumps(form).encode(),
+            "waiting": sink.getvalue().to_pybytes(),
+            "days": self._days.tobytes(),
+            "owners": records[0].tobytes(),
+            "peaks": records[1].tobytes(),
+        }
+
+    def _open_journal(self, path: Path) -> None:
+        columns = self.held.columns()
+        shapes = [[str(column.dtype), list(column.shape[1:])] for column in columns]
+        self.journal = journal = Journal(path, {"bundle": self.bundle.manifest["sha256"], "columns": shapes})
+        self._secret = journal.secret
+        restore(self.held.slots, journal.load_sessions(columns, STORED.index("seen")))
+        keys, _ = journal.load_requests()
+        note_requests(self._requests, keys, np.empty(len(keys), bool))
+        self._committed_requests = int(self._requests.noted[0])
+        small = journal.get("small")
+        if small is None:
+            return
+        form = json.loads(small)
+        self._pushed, self._scored, self._repeated = form["pushed"], form["scored"], form["repeated"]
+        self._told = self._committed_lines = form["told"]
+        self.position = form["position"]
+        self._queue.clock_s, self._queue.ahead = form["clock_s"], form["ahead"]
+        table = pa.ipc.open_stream(journal.get("waiting")).read_all()
+        self._queue.events, self._queue.arrivals = Events.from_table(table), table.column("number").to_numpy()
+        for place, count in zip((IDLE, CROWDED, LATE), form["counts"], strict=True):
+            self.held.slots.counts[place] = count
+        self._days[:] = np.frombuffer(journal.get("days") or b"", np.uint8)
+        self._incidents.opened = form["opened"]
+        self._incidents.open.update((owner, Incident.from_json(one)) for owner, one in form["open"])
+        owners, peaks = (journal.get(name) or b"" for name in ("owners", "peaks"))
+        pairs = zip(np.frombuffer(owners, np.uint64).tolist(), np.frombuffer(peaks).tolist(), strict=True)
+        self._incidents.records.update(pairs)
+        self.outbox.extend(journal.load_lines())
+
+
+def _check(*, gap_s: float, idle_s: float, max_sessions: int, tolerance_s: float, quiet_s: float) -> None:
+    mistakes = [
+        f"{name} is {value}, expected 0 or more seconds"
+        for name, value in {"gap_s": gap_s, "tolerance_s": tolerance_s, "quiet_s": quiet_s}.items()
+        if not value >= 0
+    ]
+    if not idle_s >= gap_s:
+        mistakes.append(f"idle_s is {idle_s}, expected at least gap_s, {gap_s}: a session must outlast its pauses")
+    if max_sessions < LEAST_SESSIONS:
+        mistakes.append(f"max_sessions is {max_sessions}, expected at least {LEAST_SESSIONS}")
+    if mistakes:
+        raise ConfigError(f"the stream cannot be set up: {'; '.join(mistakes)}.")
