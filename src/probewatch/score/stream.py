@@ -240,6 +240,11 @@ class StreamScorer:
         }
 
     @property
+    def tolerance_s(self) -> float:
+        """How far behind the latest an event may be and still be put in order."""
+        return self._queue.tolerance_s
+
+    @property
     def clock_s(self) -> float:
         """The stream's time: that of the latest event, in seconds since 1970."""
         return self._queue.clock_s

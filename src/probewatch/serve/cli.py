@@ -13,6 +13,7 @@ from probewatch.serve.corpus import corpus
 from probewatch.serve.exits import sentences
 from probewatch.serve.options import AllowFile, Gap, Json, LabelsFile, Logs, Map, Quiet, Rejects
 from probewatch.serve.reading import choose_config, label_sessions, need_training_extra, open_log
+from probewatch.serve.watch import watch
 
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
@@ -197,6 +198,7 @@ def demo(
 
 
 app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(sentences(corpus))
+app.command(epilog="Example: tail -n +1 -F queries.jsonl | probewatch watch bundle --state state.db")(sentences(watch))
 
 
 def _train(data: Labelled, config: Config, out: Path, device: str, resume: bool, screen: Screen) -> Bundle:
