@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
@@ -100,14 +101,17 @@ class Incidents:
         self.open: OrderedDict[int, Incident] = OrderedDict()  # by owner, the longest untouched first
         self.records: OrderedDict[int, float] = OrderedDict()  # owner to peak
         self.opened = 0
+        self._due: list[tuple[float, int, str]] = []  # no incident is quiet before its entry says
 
     def remember(self, owners: NDArray[np.uint64], peaks: NDArray[np.float64]) -> None:
         """Keep a record of the sessions that ended suspicious; owner is the key of client and model."""
         for at in np.flatnonzero(peaks >= SUSPICIOUS * self.threshold).tolist():
-            owner = int(owners[at])
-            self.records[owner] = max(float(peaks[at]), self.records.pop(owner, 0.0))
-            if len(self.records) > REMEMBERED:
-                self.records.popitem(last=False)
+            self._record(int(owners[at]), float(peaks[at]))
+
+    def _record(self, owner: int, peak: float) -> None:
+        self.records[owner] = max(peak, self.records.pop(owner, 0.0))
+        if len(self.records) > REMEMBERED:
+            self.records.popitem(last=False)
 
     def follow(
         self, events: Events, owners: NDArray[np.uint64], scores: NDArray[np.float64], opener: Opener
@@ -172,6 +176,7 @@ class Incidents:
             time_s, time_s, number, 1, score, self._severity(score, again), again, why,
         )  # fmt: skip
         self.opened += 1
+        heapq.heappush(self._due, (time_s, owner, incident.uid))
         return incident
 
     def _severity(self, score: float, again: bool) -> Severity:
@@ -181,15 +186,26 @@ class Incidents:
 
     def quieten(self, clock_s: float) -> Iterator[News]:
         """Resolve the incidents that have been quiet at the stream's time."""
-        while self.open:
-            owner, incident = next(iter(self.open.items()))
-            if clock_s - incident.last_s <= self.quiet_s:
-                return
-            yield self._close(owner)
+        while self._due and clock_s - self._due[0][0] > self.quiet_s:
+            _, owner, uid = heapq.heappop(self._due)
+            incident = self.open.get(owner)
+            if incident is None or incident.uid != uid:
+                continue  # resolved before
+            if clock_s - incident.last_s > self.quiet_s:
+                yield self._close(owner)
+            else:
+                heapq.heappush(self._due, (incident.last_s, owner, uid))
+
+    def restore(self, incidents: Iterable[tuple[int, Incident]], records: Iterable[tuple[int, float]]) -> None:
+        """Go on with the open incidents and records of an earlier run, in their order."""
+        self.open.update(incidents)
+        self.records.update(records)
+        self._due = [(incident.last_s, owner, incident.uid) for owner, incident in self.open.items()]
+        heapq.heapify(self._due)
 
     def _close(self, owner: int) -> News:
         incident = self.open.pop(owner)
-        self.records[owner] = incident.peak
+        self._record(owner, incident.peak)
         return self._tell(Activity.CLOSE, incident)
 
     @staticmethod

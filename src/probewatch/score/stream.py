@@ -318,10 +318,11 @@ class StreamScorer:
             self.held.slots.counts[place] = count
         self._days[:] = np.frombuffer(journal.get("days") or b"", np.uint8)
         self._incidents.opened = form["opened"]
-        self._incidents.open.update((owner, Incident.from_json(one)) for owner, one in form["open"])
         owners, peaks = (journal.get(name) or b"" for name in ("owners", "peaks"))
-        pairs = zip(np.frombuffer(owners, np.uint64).tolist(), np.frombuffer(peaks).tolist(), strict=True)
-        self._incidents.records.update(pairs)
+        self._incidents.restore(
+            ((owner, Incident.from_json(one)) for owner, one in form["open"]),
+            zip(np.frombuffer(owners, np.uint64).tolist(), np.frombuffer(peaks).tolist(), strict=True),
+        )
         self.outbox.extend(journal.load_lines())
 
 
