@@ -42,8 +42,9 @@ def test_slots_hold_what_a_dictionary_by_last_use_would(batches: list[list[tuple
                 crowded += 1
             held[key] = (time, 1 if time - last > GAP_S else number + 1)
             expected.append(held[key][1])
-        order, places, offsets = np.empty(count, np.int64), np.empty(runs, np.int64), np.empty(runs + 1, np.int64)
-        firsts = arrange(slots, run_of, slot_of[:runs], parts, order, places, offsets)
+        order, offsets = np.empty(count, np.int64), np.empty(runs + 1, np.int64)
+        places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
+        firsts = arrange(slots, run_of, slot_of[:runs], parts, order, places, home, offsets)
         assert sorted(order.tolist()) == list(range(count))
         assert firsts[-1] == runs and offsets[-1] == count
         lengths = np.diff(offsets)
@@ -84,8 +85,9 @@ def test_a_second_session_of_a_slot_in_one_micro_batch_keeps_the_peaks_of_both()
         slots, keys, keys, np.ones(4, bool), times, 0, GAP_S, 1e9, run_of, slot_of, begins,
         np.empty(4, np.uint64), np.empty(4),
     )  # fmt: skip
-    order, places, offsets = np.empty(4, np.int64), np.empty(runs, np.int64), np.empty(runs + 1, np.int64)
-    arrange(slots, run_of, slot_of[:runs], 1, order, places, offsets)
+    order, offsets = np.empty(4, np.int64), np.empty(runs + 1, np.int64)
+    places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
+    arrange(slots, run_of, slot_of[:runs], 1, order, places, home, offsets)
     out, ended = (np.empty(4), np.empty(4), np.empty(4, np.int64), np.empty(4, bool)), np.empty(runs)
     settle(
         slots, order, slot_of[places], begins[places], offsets, np.array([0.9, 0.1, 0.2, 0.3]), 0.5, False, out,

@@ -100,9 +100,11 @@ def hash_events(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.uint64
 
 def hash_requests(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """(N,) keys of every event's client and request id; 0 where there is no id."""
+    content, ends = text_buffers(events.request)
+    if ends[0] == ends[-1]:
+        return np.zeros(len(events), np.uint64)
     nothing = np.zeros(0, np.uint8), np.zeros(len(events) + 1, np.int32)
     out = np.empty((3, len(events)), np.uint64)
-    content, ends = text_buffers(events.request)
     _hash(secret, *text_buffers(events.client), content, ends, *nothing, out)
     return np.where(np.diff(ends) == 0, np.uint64(0), np.maximum(out[1], np.uint64(1)))
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
 from probewatch.data.events import Events, text_buffers
-from probewatch.data.features import ARTICLE, State, compute, new_state
+from probewatch.data.features import ARTICLE, compute
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
 from probewatch.network import Network, sigmoid
 from probewatch.score.batch import check_masks
+from probewatch.score.packed import Packed
 from probewatch.score.slots import STORED, Slots, arrange, assign, gather, new_slots, purge, settle
 
 MICRO_BATCH = 1024
@@ -37,7 +38,7 @@ class Step:
         offsets: (R + 1,) where each run begins there.
         logits: (N,) after each event.
         rows: the features, (N, F) in pieces.
-        states: (R, K) the network's state before each run.
+        states: (R, K) the network's state before each run; valid until the next micro-batch.
     """
 
     score: NDArray[np.float64]
@@ -82,22 +83,21 @@ class HeldSessions:
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._threads = threads
         widest = max((len(scale.centre) for scale in bundle.scales.values()), default=0)
-        self._features: State = new_state(size, widest if ARTICLE[2] in bundle.features else 0)
-        self._state = np.zeros((size, self.network.state_width), np.float32)
+        anchor = widest if ARTICLE[2] in bundle.features else 0
+        self._packed = Packed(size, MICRO_BATCH, anchor, self.network.state_width)
         self.slots: Slots = new_slots(size)
         self.dirty = np.zeros(size, bool)
         self.freed: list[int] = []
 
     def columns(self) -> list[NDArray[Any]]:
         """Every array by slot that a session's state is in."""
-        kept = [getattr(self.slots, name) for name in STORED]
-        return [*kept, *(array for array in self._features if array.shape[1]), self._state]
+        return [*(getattr(self.slots, name) for name in STORED), self._packed.rows]
 
     @property
     def state_bytes(self) -> int:
         """Bytes of a session's state, those of the hash table and the list included."""
         size = len(self.slots.keys)
-        return sum(array.nbytes for array in (*self.slots, *self._features, self._state, self.dirty)) // size
+        return sum(array.nbytes for array in (*self.slots, self._packed.rows, self.dirty)) // size
 
     def score(self, events: Events, keys: NDArray[np.uint64], arrival: int, clock_s: float) -> Step:
         """Take a micro-batch into the sessions.
@@ -125,15 +125,14 @@ class HeldSessions:
             self.slots, keys[2], keys[1], unnamed, times, arrival, self._gap_s, self._idle_s,
             run_of, slot_of, begins, *crowd,
         )  # fmt: skip
-        order, places, offsets = np.empty(count, np.int64), np.empty(runs, np.int64), np.empty(runs + 1, np.int64)
+        order, offsets = np.empty(count, np.int64), np.empty(runs + 1, np.int64)
+        places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
         parts = self._threads if count >= SPLIT_EVENTS else 1
-        lanes = arrange(self.slots, run_of, slot_of[:runs], parts, order, places, offsets)
+        lanes = arrange(self.slots, run_of, slot_of[:runs], parts, order, places, home, offsets)
         slot_of, begins = slot_of[places], begins[places]
         self.dirty[slot_of] = True
         sessions = _sessions(events, times, order, offsets, begins)
-        states = self._state[slot_of]
-        states[begins] = 0.0
-        logits = np.empty(count, np.float32)
+        logits, packed = np.empty(count, np.float32), self._packed
         firsts = lanes[::2]
         rows: list[Ragged | None] = [None] * parts
 
@@ -143,7 +142,8 @@ class HeldSessions:
                 return
             span = slice(offsets[first], offsets[end])
             piece = sessions if parts == 1 else _piece(sessions, own, span)
-            values = compute(piece, self._bundle.features, self._bundle.scales, self._features, slot_of[own])
+            packed.load(slot_of, home, begins, first, end)
+            values = compute(piece, self._bundle.features, self._bundle.scales, packed.features, home[own])
             check_masks(self._bundle, values)
             rows[part] = values
             for start, stop in ((first, long), (long, end)):  # runs of one length, and of several
@@ -152,7 +152,8 @@ class HeldSessions:
                 inside = slice(offsets[start], offsets[stop])
                 lengths = offsets[start : stop + 1] - offsets[start]
                 sequences = Ragged(values.values[inside.start - span.start : inside.stop - span.start], lengths)
-                logits[inside], self._state[slot_of[start:stop]] = self.network.run(sequences, states[start:stop])
+                logits[inside], after = self.network.run(sequences, packed.states[start:stop])
+                packed.store(slot_of, home, start, stop, after)
 
         others = [self._pool.submit(work, part) for part in range(1, parts)] if self._pool else []
         work(0)
@@ -163,7 +164,7 @@ class HeldSessions:
             np.concatenate([idle[1][:purged], crowd[1][:crowded]]),
         )
         kept = [part for part in rows if part is not None]
-        return self._settle(order, slot_of, begins, offsets, logits, kept, states, gone)
+        return self._settle(order, slot_of, begins, offsets, logits, kept, packed.states, gone)
 
     def _settle(
         self, order: NDArray[np.int64], slot_of: NDArray[np.int64], begins: NDArray[np.bool_],

@@ -199,12 +199,13 @@ def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, 
 
 
 @_compiled
-def arrange(slots, run_of, slot_of, parts, order, places, offsets):  # type: ignore[no-untyped-def]
+def arrange(slots, run_of, slot_of, parts, order, places, home, offsets):  # type: ignore[no-untyped-def]
     """Sort events by run, and runs by the part that their slot is in, single events before longer runs.
 
     The graph is fastest on sequences of one length. Runs of one slot keep their order: they count as long.
-    ``order`` (N,) gets the events in their new order, ``places`` (R,) the old number of each run, ``offsets``
-    (R + 1,) where each begins. Returns (2 * parts + 1,) the first run of each part's singles and long ones.
+    ``order`` (N,) gets the events in their new order, ``places`` (R,) the old number of each run, ``home`` (R,)
+    the new number of the last run of its slot, ``offsets`` (R + 1,) where each begins. Returns (2 * parts + 1,)
+    the first run of each part's singles and long ones.
     """
     runs, base = len(slot_of), slots.counts[RUNS] - len(slot_of)
     lengths = np.zeros(runs, np.int64)
@@ -232,6 +233,7 @@ def arrange(slots, run_of, slot_of, parts, order, places, offsets):  # type: ign
     offsets[0] = 0
     for r in range(runs):
         offsets[r + 1] += offsets[r]
+        home[new[r]] = new[slots.runs[slot_of[r]] - base]
     ends = offsets[:runs].copy()
     for i in range(len(run_of)):
         r = new[run_of[i]]
