@@ -200,7 +200,7 @@ def test_a_session_that_nearly_alerted_is_remembered_when_it_is_forgotten(bundle
     watch.push(one_client(30))
     for _ in range(4):  # a clock that is hours ahead is believed at the third
         watch.push(one_client(1, client="other", start_s=1e9 + 7200))
-    assert len(watch._incidents.records) == 1
+    assert watch.remembered == 1
 
 
 def test_an_allowed_client_is_scored_and_raises_no_incident(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -19,13 +18,14 @@ from numpy.typing import NDArray
 from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events, as_events
 from probewatch.errors import BundleError, ConfigError
-from probewatch.score.arrivals import Queue, new_requests, note_requests
+from probewatch.score.arrivals import note_requests
 from probewatch.score.explain import RECENT, explain
 from probewatch.score.findings import to_finding, to_line
-from probewatch.score.hashing import REGISTERS, count_days, days_of, hash_events, hash_requests
+from probewatch.score.hashing import count_days, days_of, hash_events, hash_requests
 from probewatch.score.held import MICRO_BATCH, HeldSessions, Step
-from probewatch.score.incidents import Incident, Incidents, News
+from probewatch.score.incidents import News
 from probewatch.score.journal import Journal
+from probewatch.score.memory import Memory
 from probewatch.score.slots import CROWDED, IDLE, LATE, STORED, restore
 
 SESSIONS = 262_144  # held at most, where not said: 1 GiB
@@ -123,14 +123,9 @@ class StreamScorer:
             bundle, size=max_sessions, gap_s=gap_s, idle_s=idle_s, threshold=self.threshold,
             threads=threads,
         )  # fmt: skip
-        self._queue = Queue(tolerance_s, Events.of([], []), np.zeros(0, np.int64))
-        self._incidents = Incidents(self.threshold, quiet_s)
-        self._requests = new_requests()
-        self._days = np.zeros(REGISTERS, np.uint8)
-        self._pushed = self._scored = self._repeated = 0
+        self._memory = Memory(tolerance_s=tolerance_s, threshold=self.threshold, quiet_s=quiet_s)
         self.outbox: deque[tuple[int, str]] = deque()
-        self._told = self._committed_lines = self._committed_requests = 0
-        self.position: dict[str, Any] = {}
+        self._committed_lines = self._committed_requests = 0
         self.journal: Journal | None = None
         self._secret = np.frombuffer(os.urandom(16), np.uint64)
         if state is not None:
@@ -169,20 +164,20 @@ class StreamScorer:
         parts = []
         for start in range(0, len(events), MICRO_BATCH):
             piece = events.slice(start, min(start + MICRO_BATCH, len(events)))
-            arrivals = np.arange(self._pushed, self._pushed + len(piece), dtype=np.int64)
-            self._pushed += len(piece)
+            arrivals = np.arange(self._memory.pushed, self._memory.pushed + len(piece), dtype=np.int64)
+            self._memory.pushed += len(piece)
             repeated = np.empty(len(piece), bool)
-            note_requests(self._requests, hash_requests(piece, self._secret), repeated)
+            note_requests(self._memory.requests, hash_requests(piece, self._secret), repeated)
             if repeated.any():
-                self._repeated += int(repeated.sum())
+                self._memory.repeated += int(repeated.sum())
                 fresh = np.flatnonzero(~repeated)
                 piece, arrivals = piece.take(fresh), arrivals[fresh]
-            parts.append(self._score(*self._queue.push(piece, arrivals)))
+            parts.append(self._score(*self._memory.queue.push(piece, arrivals)))
         return Scores.concat(parts)
 
     def flush(self) -> Scores:
         """Score the events that wait for earlier ones: at the end of a log, or when none came for a while."""
-        return self._score(*self._queue.flush())
+        return self._score(*self._memory.queue.flush())
 
     def _score(self, events: Events, arrivals: NDArray[np.int64]) -> Scores:
         parts = []
@@ -194,23 +189,23 @@ class StreamScorer:
 
     def _score_piece(self, events: Events, arrivals: NDArray[np.int64]) -> Scores:
         keys = hash_events(events, self._secret)
-        clock_s = self._queue.clock_s - self._queue.tolerance_s
-        step = self.held.score(events, keys, self._scored, clock_s)
-        self._scored += len(events)
-        count_days(self._days, keys[0], events.time_s)
+        clock_s = self._memory.queue.clock_s - self._memory.queue.tolerance_s
+        step = self.held.score(events, keys, self._memory.scored, clock_s)
+        self._memory.scored += len(events)
+        count_days(self._memory.days, keys[0], events.time_s)
         alert, score = step.alert, step.score
         if len(self._allow):
             allowed = pc.is_in(events.client, self._allow).to_numpy(zero_copy_only=False)
             alert = alert & ~allowed
             score = np.where(allowed, -1.0, score)
-        self._incidents.remember(*step.ended)
+        self._memory.incidents.remember(*step.ended)
         news = [
-            *self._incidents.follow(events, keys[1], score, lambda row: self._explain(step, row)),
-            *self._incidents.quieten(clock_s),
+            *self._memory.incidents.follow(events, keys[1], score, lambda row: self._explain(step, row)),
+            *self._memory.incidents.quieten(clock_s),
         ]
         for one in news:
-            self._told += 1
-            self.outbox.append((self._told, to_line(to_finding(one, self.threshold))))
+            self._memory.told += 1
+            self.outbox.append((self._memory.told, to_line(to_finding(one, self.threshold))))
         return Scores(arrivals, step.score, step.peak, step.number, alert, tuple(news))
 
     def _explain(self, step: Step, row: int) -> tuple[int, str]:
@@ -224,30 +219,44 @@ class StreamScorer:
     def counts(self) -> dict[str, float]:
         """Numbers of the whole run, earlier ones that the state file remembers included."""
         counts = self.held.slots.counts
-        days = days_of(self._days)
+        days = days_of(self._memory.days)
         return {
-            "events": self._scored,
-            "duplicates": self._repeated,
+            "events": self._memory.scored,
+            "duplicates": self._memory.repeated,
             "late": int(counts[LATE]),
-            "waiting": len(self._queue.events),
+            "waiting": len(self._memory.queue.events),
             "sessions": self.held.slots.held,
             "evicted_idle": int(counts[IDLE]),
             "evicted_crowded": int(counts[CROWDED]),
-            "incidents": self._incidents.opened,
-            "open_incidents": len(self._incidents.open),
+            "incidents": self._memory.incidents.opened,
+            "open_incidents": len(self._memory.incidents.open),
             "client_days": round(days, 1),
-            "alerts_per_client_day": self._incidents.opened / days if days else 0.0,
+            "alerts_per_client_day": self._memory.incidents.opened / days if days else 0.0,
         }
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where the input is, in the caller's own terms; it is committed with the events pushed so far."""
+        return self._memory.position
+
+    @position.setter
+    def position(self, position: Mapping[str, Any]) -> None:
+        self._memory.position = dict(position)
+
+    @property
+    def remembered(self) -> int:
+        """Clients of which a record is kept, since a session of theirs ended suspicious."""
+        return len(self._memory.incidents.records)
 
     @property
     def tolerance_s(self) -> float:
         """How far behind the latest an event may be and still be put in order."""
-        return self._queue.tolerance_s
+        return self._memory.queue.tolerance_s
 
     @property
     def clock_s(self) -> float:
         """The stream's time: that of the latest event, in seconds since 1970."""
-        return self._queue.clock_s
+        return self._memory.queue.clock_s
 
     def commit(self) -> None:
         """Write everything to the state file, with ``position`` and the alerts so far; without one, nothing."""
@@ -257,13 +266,13 @@ class StreamScorer:
         with journal.transaction():
             slots = np.flatnonzero(self.held.dirty)
             journal.put_sessions(self.held.columns(), slots, self.held.freed)
-            count = int(self._requests.noted[0])
-            journal.put_requests(self._requests.ring, self._committed_requests, count)
+            count = int(self._memory.requests.noted[0])
+            journal.put_requests(self._memory.requests.ring, self._committed_requests, count)
             journal.put_lines([entry for entry in self.outbox if entry[0] > self._committed_lines])
-            journal.put(self._small_state())
+            journal.put(self._memory.to_values(self.held.slots.counts))
         self.held.dirty[slots] = False
         self.held.freed.clear()
-        self._committed_requests, self._committed_lines = count, self._told
+        self._committed_requests, self._committed_lines = count, self._memory.told
 
     def delivered(self, sinks: Mapping[str, tuple[int, int]]) -> None:
         """Note each sink's last alert and its own mark, and forget the alerts that all sinks have."""
@@ -274,27 +283,6 @@ class StreamScorer:
             with self.journal.transaction():
                 self.journal.put_sinks(sinks)
 
-    def _small_state(self) -> dict[str, bytes]:
-        queue, incidents = self._queue, self._incidents
-        table = queue.events.to_table().append_column("number", pa.array(queue.arrivals))
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        form = {
-            "pushed": self._pushed, "scored": self._scored, "repeated": self._repeated, "told": self._told,
-            "clock_s": queue.clock_s, "ahead": queue.ahead, "opened": incidents.opened, "position": self.position,
-            "counts": [int(self.held.slots.counts[at]) for at in (IDLE, CROWDED, LATE)],
-            "open": [[owner, incident.to_json()] for owner, incident in incidents.open.items()],
-        }  # fmt: skip
-        records = np.array(list(incidents.records), np.uint64), np.array(list(incidents.records.values()), np.float64)
-        return {
-            "small": json.dumps(form).encode(),
-            "waiting": sink.getvalue().to_pybytes(),
-            "days": self._days.tobytes(),
-            "owners": records[0].tobytes(),
-            "peaks": records[1].tobytes(),
-        }
-
     def _open_journal(self, path: Path) -> None:
         columns = self.held.columns()
         shapes = [[str(column.dtype), list(column.shape[1:])] for column in columns]
@@ -302,27 +290,10 @@ class StreamScorer:
         self._secret = journal.secret
         restore(self.held.slots, journal.load_sessions(columns, STORED.index("seen")))
         keys, _ = journal.load_requests()
-        note_requests(self._requests, keys, np.empty(len(keys), bool))
-        self._committed_requests = int(self._requests.noted[0])
-        small = journal.get("small")
-        if small is None:
-            return
-        form = json.loads(small)
-        self._pushed, self._scored, self._repeated = form["pushed"], form["scored"], form["repeated"]
-        self._told = self._committed_lines = form["told"]
-        self.position = form["position"]
-        self._queue.clock_s, self._queue.ahead = form["clock_s"], form["ahead"]
-        table = pa.ipc.open_stream(journal.get("waiting")).read_all()
-        self._queue.events, self._queue.arrivals = Events.from_table(table), table.column("number").to_numpy()
-        for place, count in zip((IDLE, CROWDED, LATE), form["counts"], strict=True):
-            self.held.slots.counts[place] = count
-        self._days[:] = np.frombuffer(journal.get("days") or b"", np.uint8)
-        self._incidents.opened = form["opened"]
-        owners, peaks = (journal.get(name) or b"" for name in ("owners", "peaks"))
-        self._incidents.restore(
-            ((owner, Incident.from_json(one)) for owner, one in form["open"]),
-            zip(np.frombuffer(owners, np.uint64).tolist(), np.frombuffer(peaks).tolist(), strict=True),
-        )
+        note_requests(self._memory.requests, keys, np.empty(len(keys), bool))
+        self._committed_requests = int(self._memory.requests.noted[0])
+        self._memory.restore(journal.get, self.held.slots.counts)
+        self._committed_lines = self._memory.told
         self.outbox.extend(journal.load_lines())
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ import typer
 
 from probewatch.errors import ConfigError
 from probewatch.serve.options import AllowFile, Gap, Json, Map, Quiet
+from probewatch.serve.steering import TICK_S, Consumed, Pace, Signals
 
 if TYPE_CHECKING:
     from probewatch.data.events import Events
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from probewatch.serve.show import Screen
     from probewatch.serve.sinks import Sink
 
-TICK_S = 0.25  # between looks at signals, waiting events and metrics when nothing comes
 COMMIT_S = 1.0  # between commits, where not said
 SHOWN_S = 1.0  # between renewals of the metrics
 ALERT_S = 0.1  # between commits when there are alerts to deliver
@@ -93,7 +92,7 @@ def watch(
     run = _Watch(scorer, screen, metrics, commit_every)
     try:
         run.open_sinks(alerts, webhook, dead_letter)
-        with _Signals() as signals:
+        with Signals() as signals:
             if logs:
                 run.replay(_read(logs, fields, gap, screen), speed, signals)
             else:
@@ -104,28 +103,6 @@ def watch(
     run.summarise(signals.caught)
     if signals.caught:
         raise typer.Exit(128 + signals.caught)
-
-
-class _Signals:
-    """While it is entered, SIGTERM and Ctrl-C are noted instead of ending the process; a second one ends it."""
-
-    def __init__(self) -> None:
-        self.caught = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        if self.caught:
-            raise KeyboardInterrupt
-        self.caught = number
 
 
 class _Watch:
@@ -159,7 +136,7 @@ class _Watch:
             self._sinks.append(Webhook(webhook, dead_letter, upto, told=self._screen.note))
         self._deliver()
 
-    def follow(self, fields: Path | None, signals: _Signals) -> None:
+    def follow(self, fields: Path | None, signals: Signals) -> None:
         """Score what comes on standard input until it ends."""
         from probewatch.data.fields import FieldMap
         from probewatch.data.live import LiveReader, follow_lines
@@ -169,7 +146,7 @@ class _Watch:
         widths = {model: len(scale.centre) for model, scale in scales.items()}
         mapped = FieldMap.load(fields) if fields else None
         self._reader = LiveReader(mapped, widths, self._tell_reject, source="stdin")
-        consumed = _Consumed(self._scorer.position)
+        consumed = Consumed(self._scorer.position)
         idle_since = time.monotonic()
         for lines in follow_lines(sys.stdin.fileno(), TICK_S):
             if signals.caught:
@@ -187,9 +164,9 @@ class _Watch:
         if not (signals.caught and self._scorer.journal):  # a state keeps what waits for earlier events
             self._flush()
 
-    def replay(self, batches: Iterator[tuple[str, Events]], speed: float | None, signals: _Signals) -> None:
+    def replay(self, batches: Iterator[tuple[str, Events]], speed: float | None, signals: Signals) -> None:
         """Score a log's events in order of time, from where an earlier run stopped."""
-        done, pace = 0, _Pace(speed)
+        done, pace = 0, Pace(speed)
         for source, events in batches:
             position = self._scorer.position
             start = position.get("events", 0) if position.get("source") == source else 0
@@ -297,71 +274,6 @@ class _Watch:
         self._rejects += 1
         if self._rejects <= SHOWN_REJECTS:
             self._screen.note(f"rejected: {reject}")
-
-
-class _Consumed:
-    """How many lines of standard input are behind the state: those are passed over if it begins as it did then."""
-
-    def __init__(self, position: dict[str, Any]) -> None:
-        self._before = position
-        self._first = ""
-        self._lines = self._left = 0
-
-    @property
-    def position(self) -> dict[str, Any]:
-        """What to keep."""
-        return {"source": self._first, "lines": self._lines}
-
-    def skip(self, lines: Any, reader: LiveReader) -> Any:
-        """The lines that are new."""
-        from probewatch.data.live import Lines
-
-        if not lines.count:
-            return lines
-        if not self._first:
-            self._first = blake2b(lines.content.split(b"\n", 1)[0], digest_size=16).hexdigest()
-            self._left = self._before.get("lines", 0) if self._before.get("source") == self._first else 0
-        self._lines += lines.count
-        if not self._left:
-            return lines
-        passed = min(self._left, lines.count)
-        self._left -= passed
-        reader.skip(passed)
-        if passed == lines.count:
-            return Lines(b"", 0)
-        rest = lines.content
-        for _ in range(passed - lines.dropped):
-            rest = rest[rest.index(b"\n") + 1 :]
-        return Lines(rest, lines.count - passed)
-
-
-class _Pace:
-    """Cuts a replay so that its time goes ``speed`` times as fast as the clock; None: as fast as it can."""
-
-    def __init__(self, speed: float | None) -> None:
-        self._speed = speed
-        self._began: tuple[float, float] | None = None
-
-    def cut(self, events: Events, stop: Any, wait: Any) -> Iterator[Events]:
-        """The events in pieces, each when its time has come."""
-        import numpy as np
-
-        if self._speed is None:
-            if len(events) and not stop():
-                yield events
-            return
-        at = 0
-        while at < len(events) and not stop():
-            now = time.monotonic()
-            self._began = self._began or (now, float(events.time_s[at]))
-            reached = self._began[1] + (now - self._began[0]) * self._speed
-            due = int(np.searchsorted(events.time_s, reached, side="right"))
-            if due > at:
-                yield events.slice(at, due)
-                at = due
-                continue
-            wait()
-            time.sleep(min((float(events.time_s[at]) - reached) / self._speed, TICK_S))
 
 
 def _read(logs: list[str], fields: Path | None, gap: float, screen: Screen) -> Iterator[tuple[str, Events]]:
