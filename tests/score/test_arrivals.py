@@ -25,7 +25,7 @@ def test_the_last_requests_are_known_and_older_ones_are_not(keys: list[int]) -> 
             if len(known) > 8:
                 known.popitem(last=False)
     repeated = np.empty(len(keys), bool)
-    note_requests(requests, np.array(keys, np.uint64) * np.uint64(16), repeated)
+    note_requests(requests, np.array(keys, np.int64) * 16, repeated)
     assert repeated.tolist() == expected
 
 

@@ -19,7 +19,6 @@ from probewatch.score.stream import StreamScorer
 evasion = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "evasion.py"))
 ATTACKS = 12
 PADDING = 200  # queries
-FEW = 0.25  # share that the tests' tiny network must still find; docs/streaming.md has the preset's figures
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +52,12 @@ def test_the_score_rises_when_an_attack_begins_behind_harmless_queries(
     assert np.mean(rises) > 0.5
 
 
-def test_an_attack_that_is_spread_over_hours_stays_one_session_and_is_not_always_missed(
-    bundle: Bundle, attacks: list[Events]
-) -> None:
-    spread = [evasion["spread"](one, 6) for one in attacks]
-    assert evasion["outcome"](bundle, spread).alerts >= FEW * len(attacks)
+def test_an_attack_that_is_spread_over_hours_stays_one_session(bundle: Bundle, attacks: list[Events]) -> None:
+    for attack in attacks:
+        watch = StreamScorer(bundle, threads=1)
+        scores = watch.push(evasion["spread"](attack, 23))
+        assert scores.number.tolist() == list(range(1, len(attack) + 1))
+        assert watch.counts()["sessions"] == 1
 
 
 def test_who_waits_out_the_gap_is_told_with_higher_severity_or_kept_on_record(

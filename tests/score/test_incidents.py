@@ -14,9 +14,9 @@ from probewatch.score.incidents import Activity, Incident, Incidents, Severity
 
 def follow(incidents: Incidents, names: list[str], times: list[float], scores: list[float]) -> list[tuple[str, str]]:
     """What is told, as (activity, client)."""
-    owners = np.array([sum(name.encode()) for name in names], np.uint64)
+    owners = np.array([sum(name.encode()) for name in names], np.int64)
     events = Events.of(names, times, model="m")
-    news = incidents.follow(events, owners, np.array(scores), lambda row: (3, "because"))
+    news = incidents.follow(events, owners, np.array(scores), lambda rows: [(3, "because")] * len(rows))
     return [(one.activity.name, one.incident.client) for one in news]
 
 
@@ -83,11 +83,11 @@ def test_incidents_and_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     incidents = Incidents(0.5, 60.0)
     told = follow(incidents, ["a", "b", "c"], [0, 1, 2], [0.6, 0.6, 0.6])
     assert told == [("CREATE", "a"), ("CREATE", "b"), ("CREATE", "c"), ("CLOSE", "a")]
-    incidents.remember(np.arange(10, dtype=np.uint64), np.full(10, 0.3))
+    incidents.remember(np.arange(10, dtype=np.int64), np.full(10, 0.3))
     assert list(incidents.records) == [7, 8, 9]
 
 
 def test_a_session_that_ended_harmless_leaves_no_record() -> None:
     incidents = Incidents(0.5, 60.0)
-    incidents.remember(np.array([1, 2], np.uint64), np.array([0.24, 0.25]))
+    incidents.remember(np.array([1, 2], np.int64), np.array([0.24, 0.25]))
     assert list(incidents.records) == [2]

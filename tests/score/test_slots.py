@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probewatch.score.slots import CROWDED, IDLE, arrange, assign, new_slots, purge, restore, settle
+from probewatch.score.slots import AFTER, CROWDED, EVENTS, IDLE, KEY, arrange, assign, new_slots, purge, restore, settle
 
 SIZE, GAP_S, IDLE_S = 16, 10.0, 50.0
 events = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=8)
@@ -21,10 +21,10 @@ def test_slots_hold_what_a_dictionary_by_last_use_would(batches: list[list[tuple
     held: OrderedDict[int, tuple[float, int]] = OrderedDict()  # key -> last time, events
     clock, arrival, crowded = 0.0, 0, 0
     for batch in batches:
-        keys = np.array([key for key, _ in batch], np.uint64) * np.uint64(0x10000)  # all hash to one place
+        keys = np.array([key for key, _ in batch], np.int64) * 0x10000  # all hash to one place
         times = clock + np.cumsum([pause for _, pause in batch]).astype(float)
         count = len(batch)
-        gone = np.empty(64, np.uint64), np.empty(64), np.empty(64, np.int64)
+        gone = np.empty(64, np.int64), np.empty(64), np.empty(64, np.int64)
         purged = purge(slots, clock - IDLE_S, *gone)
         while held and next(iter(held.values()))[0] < clock - IDLE_S:
             key, _ = held.popitem(last=False)
@@ -32,7 +32,7 @@ def test_slots_hold_what_a_dictionary_by_last_use_would(batches: list[list[tuple
         run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
         runs, _ = assign(
             slots, keys, keys, np.ones(count, bool), times, arrival, GAP_S, IDLE_S, run_of, slot_of, begins,
-            np.empty(count, np.uint64), np.empty(count),
+            np.empty(count, np.int64), np.empty(count),
         )  # fmt: skip
         expected = []
         for key, time in zip(keys.tolist(), times.tolist(), strict=True):
@@ -61,29 +61,30 @@ def test_slots_hold_what_a_dictionary_by_last_use_would(batches: list[list[tuple
         clock, arrival = float(times[-1]), arrival + count
     assert slots.held == len(held)
     assert slots.counts[CROWDED] == crowded
-    taken = np.flatnonzero(slots.events)
-    assert {int(slots.keys[slot]): slots.events[slot] for slot in taken} == {k: n for k, (_, n) in held.items()}
+    taken = np.flatnonzero(slots.book[:, EVENTS])
+    assert {int(slots.book[slot, KEY]): slots.book[slot, EVENTS] for slot in taken} == {
+        k: n for k, (_, n) in held.items()
+    }
     assert slots.counts[IDLE] >= 0
     again = new_slots(SIZE)
-    for name in ("keys", "owners", "times", "seen", "events", "peaks", "firsts"):
-        getattr(again, name)[:] = getattr(slots, name)
+    again.book[:] = slots.book
     restore(again, taken)
     walked = []
-    slot = int(again.after[SIZE])
+    slot = int(again.links[SIZE, AFTER])
     while slot != SIZE:
-        walked.append(int(again.keys[slot]))
-        slot = int(again.after[slot])
+        walked.append(int(again.book[slot, KEY]))
+        slot = int(again.links[slot, AFTER])
     assert walked == list(held)
 
 
 def test_a_second_session_of_a_slot_in_one_micro_batch_keeps_the_peaks_of_both() -> None:
     slots = new_slots(SIZE)
-    keys = np.full(4, 7, np.uint64)
+    keys = np.full(4, 7, np.int64)
     times = np.array([0.0, 1.0, 100.0, 101.0])
     run_of, slot_of, begins = np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4, bool)
     runs, _ = assign(
         slots, keys, keys, np.ones(4, bool), times, 0, GAP_S, 1e9, run_of, slot_of, begins,
-        np.empty(4, np.uint64), np.empty(4),
+        np.empty(4, np.int64), np.empty(4),
     )  # fmt: skip
     order, offsets = np.empty(4, np.int64), np.empty(runs + 1, np.int64)
     places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)

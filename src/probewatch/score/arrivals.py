@@ -21,25 +21,25 @@ _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Requests(NamedTuple):
-    """The last requests, changed in place: (R,) uint64 ring, (2 R,) uint64 table, (1,) int64 how many in all."""
+    """The last requests, changed in place: (R,) int64 ring, (2 R,) int64 table, (1,) int64 how many in all."""
 
-    ring: NDArray[np.uint64]
-    table: NDArray[np.uint64]
+    ring: NDArray[np.int64]
+    table: NDArray[np.int64]
     noted: NDArray[np.int64]
 
 
 def new_requests(size: int = REMEMBERED) -> Requests:
     """Room for ``size`` requests, a power of two."""
-    return Requests(np.zeros(size, np.uint64), np.zeros(2 * size, np.uint64), np.zeros(1, np.int64))
+    return Requests(np.zeros(size, np.int64), np.zeros(2 * size, np.int64), np.zeros(1, np.int64))
 
 
 @_compiled
 def _place(table, key):  # type: ignore[no-untyped-def]
-    mask = np.uint64(len(table) - 1)
+    mask = len(table) - 1
     at = key & mask
-    while table[at] != np.uint64(0) and table[at] != key:
-        at = (at + np.uint64(1)) & mask
-    return np.int64(at)
+    while table[at] != 0 and table[at] != key:
+        at = (at + 1) & mask
+    return at
 
 
 @_compiled
@@ -49,13 +49,13 @@ def _drop(table, key):  # type: ignore[no-untyped-def]
     at = hole
     while True:  # Knuth 6.4, algorithm R
         at = (at + 1) & mask
-        if table[at] == np.uint64(0):
+        if table[at] == 0:
             break
-        home = np.int64(table[at] & np.uint64(mask))
+        home = table[at] & mask
         if (at - home) & mask >= (at - hole) & mask:
             table[hole] = table[at]
             hole = at
-    table[hole] = np.uint64(0)
+    table[hole] = 0
 
 
 @_compiled
@@ -63,14 +63,14 @@ def note_requests(requests, keys, repeated):  # type: ignore[no-untyped-def]
     """Remember (N,) keys, 0 for none; ``repeated`` (N,) becomes True for those that were known."""
     for i in range(len(keys)):
         repeated[i] = False
-        if keys[i] == np.uint64(0):
+        if keys[i] == 0:
             continue
         at = _place(requests.table, keys[i])
         if requests.table[at] == keys[i]:
             repeated[i] = True
             continue
         turn = requests.noted[0] % len(requests.ring)
-        if requests.ring[turn] != np.uint64(0):
+        if requests.ring[turn] != 0:
             _drop(requests.table, requests.ring[turn])
             at = _place(requests.table, keys[i])
         requests.table[at] = keys[i]

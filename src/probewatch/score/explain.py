@@ -111,7 +111,7 @@ def explain(
         sequences: S sequences of N steps in all.
         logits: (N,) the network's logit after each.
         ends: (S,) number of the query, from 1, that is explained.
-        state: (S, K) the network's before the sequences, which must then be short; without it they begin.
+        state: (S, K) the network's before the sequences, which then have at most RECENT queries; zeros without it.
 
     Returns:
         (S,) str objects.

@@ -86,34 +86,33 @@ def _hash(secret, clients, client_ends, seconds, second_ends, thirds, third_ends
         out[2, i] = _finish(a, b, c, d)
 
 
-def hash_events(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def hash_events(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.int64]:
     """(3, N) keys of every event's client, of its client and model, and of its session.
 
     The session's is that of :data:`probewatch.data.sessions.KEY`: client, model and session.
     """
     out = np.empty((3, len(events)), np.uint64)
-    _hash(
-        secret, *text_buffers(events.client), *text_buffers(events.model), *text_buffers(events.session), out
-    )  # fmt: skip
-    return out
+    texts = (*text_buffers(events.client), *text_buffers(events.model), *text_buffers(events.session))
+    _hash(secret, *texts, out)
+    return out.view(np.int64)
 
 
-def hash_requests(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """(N,) keys of every event's client and request id; 0 where there is no id."""
+def hash_requests(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.int64] | None:
+    """(N,) keys of every event's client and request id, 0 where there is no id; None where no event has one."""
     content, ends = text_buffers(events.request)
     if ends[0] == ends[-1]:
-        return np.zeros(len(events), np.uint64)
+        return None
     nothing = np.zeros(0, np.uint8), np.zeros(len(events) + 1, np.int32)
     out = np.empty((3, len(events)), np.uint64)
     _hash(secret, *text_buffers(events.client), content, ends, *nothing, out)
-    return np.where(np.diff(ends) == 0, np.uint64(0), np.maximum(out[1], np.uint64(1)))
+    return np.where(np.diff(ends) == 0, 0, np.maximum(out[1], np.uint64(1)).view(np.int64))
 
 
 @_compiled
 def count_days(registers, clients, times):  # type: ignore[no-untyped-def]
     """Note each client's day in a HyperLogLog (Flajolet et al. 2007)."""
     for i in range(len(times)):
-        word = clients[i] ^ (np.uint64(times[i] / DAY_S) * np.uint64(0x9E3779B97F4A7C15))
+        word = np.uint64(clients[i]) ^ (np.uint64(times[i] / DAY_S) * np.uint64(0x9E3779B97F4A7C15))
         word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         word ^= word >> np.uint64(31)

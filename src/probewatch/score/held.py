@@ -13,11 +13,11 @@ from probewatch.bundle import Bundle
 from probewatch.data.events import Events, text_buffers
 from probewatch.data.features import ARTICLE, compute
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions
+from probewatch.data.records import Sessions, offsets_of, ranges
 from probewatch.network import Network, sigmoid
 from probewatch.score.batch import check_masks
 from probewatch.score.packed import Packed
-from probewatch.score.slots import STORED, Slots, arrange, assign, gather, new_slots, purge, settle
+from probewatch.score.slots import OWNER, Slots, arrange, assign, gather, new_slots, purge, settle
 
 MICRO_BATCH = 1024
 PURGED = 4096  # idle sessions freed before a micro-batch, at most
@@ -45,20 +45,25 @@ class Step:
     peak: NDArray[np.float64]
     number: NDArray[np.int64]
     alert: NDArray[np.bool_]
-    ended: tuple[NDArray[np.uint64], NDArray[np.float64]]
+    ended: tuple[NDArray[np.int64], NDArray[np.float64]]
     places: NDArray[np.int64]
     offsets: NDArray[np.int64]
     logits: NDArray[np.float32]
     rows: list[Ragged]
     states: NDArray[np.float32]
 
-    def sequence(self, event: int) -> tuple[Ragged, NDArray[np.float32], NDArray[np.float32]]:
-        """Of an event's session in this micro-batch, up to the event: features, logits, (1, K) state before."""
-        place = int(self.places[event])
-        run = int(np.searchsorted(self.offsets, place, side="right")) - 1
-        own = slice(int(self.offsets[run]), place + 1)
-        values = np.concatenate([rows.values for rows in self.rows])[own]
-        return Ragged(values, np.array([0, len(values)])), self.logits[own], self.states[run : run + 1]
+    def sequences(self, events: list[int], most: int) -> tuple[Ragged, NDArray[np.float32], NDArray[np.float32]]:
+        """Of each event's session in this micro-batch, up to the event, at most so many: features, logits, states.
+
+        The (S, K) states are the network's before, zeros where events are left out.
+        """
+        ends = self.places[events] + 1
+        runs = np.searchsorted(self.offsets, ends - 1, side="right") - 1
+        lengths = np.minimum(ends - self.offsets[runs], most)
+        states = np.where((lengths == ends - self.offsets[runs])[:, None], self.states[runs], np.float32(0))
+        chosen = ranges(ends - lengths, lengths)
+        values = np.concatenate([rows.values for rows in self.rows])[chosen]
+        return Ragged(values, offsets_of(lengths)), self.logits[chosen], states
 
 
 class HeldSessions:
@@ -87,19 +92,18 @@ class HeldSessions:
         self._packed = Packed(size, MICRO_BATCH, anchor, self.network.state_width)
         self.slots: Slots = new_slots(size)
         self.dirty = np.zeros(size, bool)
-        self.freed: list[int] = []
+        self.freed = np.zeros(size, bool)
 
     def columns(self) -> list[NDArray[Any]]:
         """Every array by slot that a session's state is in."""
-        return [*(getattr(self.slots, name) for name in STORED), self._packed.rows]
+        return [self.slots.book, self._packed.rows]
 
     @property
     def state_bytes(self) -> int:
         """Bytes of a session's state, those of the hash table and the list included."""
-        size = len(self.slots.keys)
-        return sum(array.nbytes for array in (*self.slots, self._packed.rows, self.dirty)) // size
+        return (self.slots.bytes + self._packed.rows.nbytes + 2 * self.dirty.nbytes) // len(self.dirty)
 
-    def score(self, events: Events, keys: NDArray[np.uint64], arrival: int, clock_s: float) -> Step:
+    def score(self, events: Events, keys: NDArray[np.int64], arrival: int, clock_s: float) -> Step:
         """Take a micro-batch into the sessions.
 
         Args:
@@ -112,14 +116,10 @@ class HeldSessions:
             DataError: the events lack what the bundle's features need.
         """
         count = len(events)
-        idle = np.empty(PURGED, np.uint64), np.empty(PURGED)
-        freed = np.empty(PURGED, np.int64)
-        purged = purge(self.slots, clock_s - self._idle_s, *idle, freed)
-        self.dirty[freed[:purged]] = False
-        self.freed += freed[:purged].tolist()
+        idle = self._purge(clock_s - self._idle_s)
         times = events.time_s.copy()
         run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
-        crowd = np.empty(count, np.uint64), np.empty(count)
+        crowd = np.empty(count, np.int64), np.empty(count)
         unnamed = _is_empty(events)
         runs, crowded = assign(
             self.slots, keys[2], keys[1], unnamed, times, arrival, self._gap_s, self._idle_s,
@@ -159,17 +159,24 @@ class HeldSessions:
         work(0)
         for other in others:
             other.result()
-        gone = (
-            np.concatenate([idle[0][:purged], crowd[0][:crowded]]),
-            np.concatenate([idle[1][:purged], crowd[1][:crowded]]),
-        )
+        gone = tuple(np.concatenate([one, other[:crowded]]) for one, other in zip(idle, crowd, strict=True))
         kept = [part for part in rows if part is not None]
         return self._settle(order, slot_of, begins, offsets, logits, kept, packed.states, gone)
+
+    def _purge(self, before_s: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Forget sessions whose last query is older; their owners and peaks."""
+        if self.slots.oldest_s >= before_s:
+            return np.zeros(0, np.int64), np.zeros(0)
+        owners, peaks, freed = np.empty(PURGED, np.int64), np.empty(PURGED), np.empty(PURGED, np.int64)
+        count = purge(self.slots, before_s, owners, peaks, freed)
+        self.dirty[freed[:count]] = False
+        self.freed[freed[:count]] = True
+        return owners[:count], peaks[:count]
 
     def _settle(
         self, order: NDArray[np.int64], slot_of: NDArray[np.int64], begins: NDArray[np.bool_],
         offsets: NDArray[np.int64], logits: NDArray[np.float32], rows: list[Ragged],
-        states: NDArray[np.float32], gone: tuple[NDArray[np.uint64], NDArray[np.float64]],
+        states: NDArray[np.float32], gone: tuple[NDArray[Any], ...],
     ) -> Step:  # fmt: skip
         count = len(order)
         scores = sigmoid(logits)
@@ -180,7 +187,7 @@ class HeldSessions:
             out, places, ended,
         )  # fmt: skip
         over = ended >= 0
-        left = np.concatenate([gone[0], self.slots.owners[slot_of[over]]]), np.concatenate([gone[1], ended[over]])
+        left = np.concatenate([gone[0], self.slots.book[slot_of[over], OWNER]]), np.concatenate([gone[1], ended[over]])
         return Step(*out, left, places, offsets, logits, rows, states)
 
 

@@ -83,8 +83,8 @@ class News:
     incident: Incident
 
 
-Opener = Callable[[int], tuple[int, str]]
-"""From the row of an event to its number in its session, and to why its score is high."""
+Opener = Callable[[list[int]], list[tuple[int, str]]]
+"""From rows of events to the number of each in its session, and to why its score is high."""
 
 
 class Incidents:
@@ -101,9 +101,10 @@ class Incidents:
         self.open: OrderedDict[int, Incident] = OrderedDict()  # by owner, the longest untouched first
         self.records: OrderedDict[int, float] = OrderedDict()  # owner to peak
         self.opened = 0
+        self._fresh: dict[str, tuple[int, Incident]] = {}  # began in this call: uid to row
         self._due: list[tuple[float, int, str]] = []  # no incident is quiet before its entry says
 
-    def remember(self, owners: NDArray[np.uint64], peaks: NDArray[np.float64]) -> None:
+    def remember(self, owners: NDArray[np.int64], peaks: NDArray[np.float64]) -> None:
         """Keep a record of the sessions that ended suspicious; owner is the key of client and model."""
         for at in np.flatnonzero(peaks >= SUSPICIOUS * self.threshold).tolist():
             self._record(int(owners[at]), float(peaks[at]))
@@ -114,30 +115,42 @@ class Incidents:
             self.records.popitem(last=False)
 
     def follow(
-        self, events: Events, owners: NDArray[np.uint64], scores: NDArray[np.float64], opener: Opener
-    ) -> Iterator[News]:
+        self, events: Events, owners: NDArray[np.int64], scores: NDArray[np.float64], opener: Opener
+    ) -> list[News]:
         """Take in the events over the threshold, and tell what is new.
 
         Args:
             events: N events in order, those of allowed clients among them.
             owners: (N,) key of client and model.
             scores: (N,) after each; below the threshold for allowed clients.
-            opener: what an incident needs to know of its first query.
+            opener: what incidents need to know of their first queries; called once, for all.
         """
         over = np.flatnonzero(scores >= self.threshold)
         if not len(over):
-            return
+            return []
         over = over[np.argsort(owners[over], kind="stable")]
         own, times = owners[over], events.time_s[over]
         begins = np.ones(len(over), bool)
         begins[1:] = (own[1:] != own[:-1]) | (np.diff(times) > self.quiet_s)
-        starts = np.flatnonzero(begins)
-        stretches = np.split(over, starts[1:])
+        stretches = np.split(over, np.flatnonzero(begins)[1:])
+        self._fresh.clear()
+        news: list[News] = []
         for rows in sorted(stretches, key=lambda rows: int(rows[0])):
-            yield from self._touch(int(owners[rows[0]]), events, rows, scores[rows], opener)
+            news += self._touch(int(owners[rows[0]]), events, rows, scores[rows])
+        self._explain(news, opener)
+        return news
+
+    def _explain(self, news: list[News], opener: Opener) -> None:
+        """Give the incidents that began, and what is told of them, what their first queries show."""
+        if not self._fresh:
+            return
+        found = dict(zip(self._fresh, opener([row for row, _ in self._fresh.values()]), strict=True))
+        told = [one.incident for one in news if one.incident.uid in found]
+        for incident in [*(incident for _, incident in self._fresh.values()), *told]:
+            incident.number, incident.why = found[incident.uid]
 
     def _touch(
-        self, owner: int, events: Events, rows: NDArray[np.int64], scores: NDArray[np.float64], opener: Opener
+        self, owner: int, events: Events, rows: NDArray[np.int64], scores: NDArray[np.float64]
     ) -> Iterator[News]:
         times = events.time_s[rows]
         incident = self.open.get(owner)
@@ -145,7 +158,7 @@ class Incidents:
             yield self._close(owner)
             incident = None
         if incident is None:
-            incident = self._begin(owner, events, int(rows[0]), float(scores[0]), opener)
+            incident = self._begin(owner, events, int(rows[0]), float(scores[0]))
             yield self._tell(Activity.CREATE, incident)
             while len(self.open) > OPEN:
                 yield self._close(next(iter(self.open)))
@@ -165,17 +178,17 @@ class Incidents:
         incident.last_s = max(incident.last_s, float(events.time_s[rows].max(initial=0.0)))
         incident.peak = max(incident.peak, float(scores.max(initial=0.0)))
 
-    def _begin(self, owner: int, events: Events, row: int, score: float, opener: Opener) -> Incident:
+    def _begin(self, owner: int, events: Events, row: int, score: float) -> Incident:
         again = self.records.pop(owner, None) is not None
         client, model = str(events.client[row]), str(events.model[row])
         time_s = float(events.time_s[row])
-        number, why = opener(row)
         name = f"{client}\0{model}\0{round(time_s * 1e6)}".encode("utf-8", "surrogatepass")
         self.open[owner] = incident = Incident(
             hashlib.blake2b(name, digest_size=16).hexdigest(), client, model, str(events.session[row]),
-            time_s, time_s, number, 1, score, self._severity(score, again), again, why,
+            time_s, time_s, 0, 1, score, self._severity(score, again), again, "",
         )  # fmt: skip
         self.opened += 1
+        self._fresh[incident.uid] = row, incident
         heapq.heappush(self._due, (time_s, owner, incident.uid))
         return incident
 

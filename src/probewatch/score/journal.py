@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,9 @@ class Journal:
         """Write some values."""
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
-    def put_sessions(self, columns: Sequence[NDArray[Any]], slots: NDArray[np.int64], freed: Iterable[int]) -> None:
+    def put_sessions(self, columns: Sequence[NDArray[Any]], slots: NDArray[np.int64], freed: NDArray[np.int64]) -> None:
         """Write the rows ``slots`` of all columns, and forget the slots ``freed``."""
-        self._connection.executemany("DELETE FROM sessions WHERE slot = ?", [(slot,) for slot in freed])
+        self._connection.executemany("DELETE FROM sessions WHERE slot = ?", [(slot,) for slot in freed.tolist()])
         for at in range(0, len(slots), 1024):
             chosen = slots[at : at + 1024]
             parts = [np.ascontiguousarray(column[chosen].reshape(len(chosen), -1)).view(np.uint8) for column in columns]
@@ -110,14 +110,14 @@ class Journal:
     def load_sessions(self, columns: Sequence[NDArray[Any]], latest: int) -> NDArray[np.int64]:
         """Fill the columns; the slots that are taken.
 
-        Sessions that do not fit are left out, those of lowest ``columns[latest]`` first, and the file is
-        written anew; slots are given anew then.
+        Sessions that do not fit are left out, the least recently used first: those with the lowest whole number
+        at byte ``latest`` of their record. The file is written anew then, with other slots.
         """
         size = len(columns[0])
         bounds = np.cumsum([0, *(column[:1].nbytes for column in columns)])
         ((count, highest),) = self._run("SELECT count(*), coalesce(max(slot), -1) FROM sessions")
         if highest >= size:
-            self._shrink(int(bounds[latest]), int(size), count)
+            self._shrink(latest, size, count)
         taken = []
         for slot, record in self._connection.execute("SELECT slot, record FROM sessions ORDER BY slot"):
             for column, start, end in zip(columns, bounds[:-1], bounds[1:], strict=True):
@@ -142,7 +142,7 @@ class Journal:
             self._run("DROP TABLE kept")
             self._run("DROP TABLE moved")
 
-    def put_requests(self, ring: NDArray[np.uint64], done: int, count: int) -> None:
+    def put_requests(self, ring: NDArray[np.int64], done: int, count: int) -> None:
         """Write what came into the ring after the first ``done``, and forget what it lost."""
         size = len(ring)
         turns = np.arange(max(done, count - size), count) % size
@@ -150,10 +150,10 @@ class Journal:
             self._run("INSERT OR REPLACE INTO requests VALUES (?, ?)", [count - len(turns), ring[turns].tobytes()])
             self._run("DELETE FROM requests WHERE first < ? - 2 * ?", [count, size])
 
-    def load_requests(self) -> tuple[NDArray[np.uint64], int]:
+    def load_requests(self) -> tuple[NDArray[np.int64], int]:
         """The keys that came last, and the number of the first of them."""
         rows = self._run("SELECT first, keys FROM requests ORDER BY first")
-        keys = np.concatenate([np.frombuffer(row[1], np.uint64) for row in rows] or [np.zeros(0, np.uint64)])
+        keys = np.concatenate([np.frombuffer(row[1], np.int64) for row in rows] or [np.zeros(0, np.int64)])
         return keys, int(rows[0][0]) if rows else 0
 
     def put_lines(self, lines: Sequence[tuple[int, str]]) -> None:

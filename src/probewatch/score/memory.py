@@ -54,7 +54,7 @@ class Memory:
             "small": json.dumps(form).encode(),
             "waiting": sink.getvalue().to_pybytes(),
             "days": self.days.tobytes(),
-            "owners": np.array(list(incidents.records), np.uint64).tobytes(),
+            "owners": np.array(list(incidents.records), np.int64).tobytes(),
             "peaks": np.array(list(incidents.records.values()), np.float64).tobytes(),
         }
 
@@ -76,5 +76,5 @@ class Memory:
         owners, peaks = (get(name) or b"" for name in ("owners", "peaks"))
         self.incidents.restore(
             ((owner, Incident.from_json(one)) for owner, one in form["open"]),
-            zip(np.frombuffer(owners, np.uint64).tolist(), np.frombuffer(peaks).tolist(), strict=True),
+            zip(np.frombuffer(owners, np.int64).tolist(), np.frombuffer(peaks).tolist(), strict=True),
         )

@@ -89,6 +89,9 @@ class Packed:
         self, slot_of: NDArray[np.int64], home: NDArray[np.int64], begins: NDArray[np.bool_], first: int, last: int
     ) -> None:
         """Bring in what runs ``first`` to ``last`` go on from; the features of run ``r`` are at ``home[r]``."""
+        if begins[first:last].all():
+            self.states[first:last] = 0.0
+            return
         states = self.states.view(np.uint32)
         _load(self.rows, slot_of, home, begins, self._flat, self._bases, self._widths, states, first, last)
 

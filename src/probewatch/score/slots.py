@@ -5,7 +5,7 @@ All of it is compiled and works on a micro-batch at a time: no Python is run for
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 import probewatch.data.features  # noqa: F401  (it says where compiled code is kept)
 
 HELD, FRESH, FREE, RUNS, IDLE, CROWDED, LATE = range(7)  # places in Slots.counts
+KEY, OWNER, TIME, SEEN, EVENTS, PEAK, FIRST, RUN = range(8)  # columns of Slots.book
+BEFORE, AFTER = range(2)  # columns of Slots.links
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -22,31 +24,22 @@ class Slots(NamedTuple):
     """K slots, changed in place.
 
     Attributes:
+        book: (K, 8) int64, a line of the processor's cache for each slot: the bits of the session's key, and of
+            that of its client and model; time of its last query and its arrival number; queries so far, 0 in a
+            free slot; highest score; number of the query that first reached the threshold, 0 for none; number
+            of the slot's last run.
+        reals: the same memory as float64, in which times and scores are.
         table: (C,) int32, slot + 1 at the place that a key hashes to, 0 for none; C is a power of two.
-        keys, owners: (K,) uint64, of the session, and of its client and model.
-        times: (K,) float64, of its last query.
-        seen: (K,) int64, arrival number of its last query.
-        events: (K,) int64, queries so far; 0 in a free slot.
-        peaks: (K,) float64, highest score so far.
-        firsts: (K,) int64, number of the query that first reached the threshold, 0 for none.
-        before, after: (K + 1,) int32, neighbours in the order of last use; K stands between last and first.
+        links: (K + 1, 2) int32, neighbours in the order of last use; K stands between last and first.
         free: (K,) int32, slots that were given back.
-        runs: (K,) int64, number of the slot's last run.
         counts: (7,) int64, see the names above.
     """
 
+    book: NDArray[np.int64]
+    reals: NDArray[np.float64]
     table: NDArray[np.int32]
-    keys: NDArray[np.uint64]
-    owners: NDArray[np.uint64]
-    times: NDArray[np.float64]
-    seen: NDArray[np.int64]
-    events: NDArray[np.int64]
-    peaks: NDArray[np.float64]
-    firsts: NDArray[np.int64]
-    before: NDArray[np.int32]
-    after: NDArray[np.int32]
+    links: NDArray[np.int32]
     free: NDArray[np.int32]
-    runs: NDArray[np.int64]
     counts: NDArray[np.int64]
 
     @property
@@ -54,97 +47,88 @@ class Slots(NamedTuple):
         """Sessions in slots."""
         return int(self.counts[HELD])
 
+    @property
+    def oldest_s(self) -> float:
+        """Time of the last query of the least recently used session; infinite where none is held."""
+        size = len(self.book)
+        slot = int(self.links[size, AFTER])
+        return float(self.reals[slot, TIME]) if slot < size else np.inf
 
-STORED = ("keys", "owners", "times", "seen", "events", "peaks", "firsts")
-"""The columns that a slot must get back after a restart; :func:`restore` makes the others."""
+    @property
+    def bytes(self) -> int:
+        """Of memory, where all slots are used."""
+        return sum(array.nbytes for array in (self.book, self.table, self.links, self.free))
 
 
 def new_slots(size: int) -> Slots:
     """Room for ``size`` sessions; memory is taken as slots are first used."""
-    places = 1 << (2 * size - 1).bit_length()
-    links = np.full((2, size + 1), size, np.int32)
-    return Slots(
-        np.zeros(places, np.int32), np.zeros(size, np.uint64), np.zeros(size, np.uint64), np.zeros(size),
-        np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size), np.zeros(size, np.int64),
-        links[0], links[1], np.zeros(size, np.int32), np.full(size, -1, np.int64), np.zeros(7, np.int64),
-    )  # fmt: skip
+    book = np.zeros((size, 8), np.int64)
+    table = np.zeros(1 << (2 * size - 1).bit_length(), np.int32)
+    links = np.zeros((size + 1, 2), np.int32)
+    links[size] = size
+    return Slots(book, book.view(np.float64), table, links, np.zeros(size, np.int32), np.zeros(7, np.int64))
 
 
 @_compiled
 def _find(slots, key):  # type: ignore[no-untyped-def]
     """The place of a key in the table, or the empty place where it would go."""
-    mask = np.uint64(len(slots.table) - 1)
+    mask = len(slots.table) - 1
     at = key & mask
-    while slots.table[at] != 0 and slots.keys[slots.table[at] - 1] != key:
-        at = (at + np.uint64(1)) & mask
-    return np.int64(at)
+    while slots.table[at] != 0 and slots.book[slots.table[at] - 1, KEY] != key:
+        at = (at + 1) & mask
+    return at
 
 
 @_compiled
 def _forget(slots, slot):  # type: ignore[no-untyped-def]
-    """Take a session out of the table and the list."""
+    """Take a session out of the table and the list, and give its slot back."""
     mask = len(slots.table) - 1
-    hole = _find(slots, slots.keys[slot])
+    hole = _find(slots, slots.book[slot, KEY])
     at = hole
     while True:  # what follows moves up, so that no search meets a hole before it (Knuth 6.4, algorithm R)
         at = (at + 1) & mask
         if slots.table[at] == 0:
             break
-        home = np.int64(slots.keys[slots.table[at] - 1] & np.uint64(mask))
+        home = slots.book[slots.table[at] - 1, KEY] & mask
         if (at - home) & mask >= (at - hole) & mask:
             slots.table[hole] = slots.table[at]
             hole = at
     slots.table[hole] = 0
     _unlink(slots, slot)
-    slots.events[slot] = 0
+    slots.book[slot, EVENTS] = 0
+    slots.free[slots.counts[FREE]] = slot
+    slots.counts[FREE] += 1
     slots.counts[HELD] -= 1
 
 
 @_compiled
 def _unlink(slots, slot):  # type: ignore[no-untyped-def]
-    before, after = slots.before[slot], slots.after[slot]
-    slots.after[before] = after
-    slots.before[after] = before
+    before, after = slots.links[slot, BEFORE], slots.links[slot, AFTER]
+    slots.links[before, AFTER] = after
+    slots.links[after, BEFORE] = before
 
 
 @_compiled
 def _link(slots, slot):  # type: ignore[no-untyped-def]
     """Put a slot at the end of the list."""
-    last = len(slots.keys)
-    before = slots.before[last]
-    slots.after[before] = slot
-    slots.before[slot] = before
-    slots.after[slot] = last
-    slots.before[last] = slot
-
-
-@_compiled
-def _take(slots, key):  # type: ignore[no-untyped-def]
-    """A slot that is free, for the key of a new session."""
-    if slots.counts[FREE] > 0:
-        slots.counts[FREE] -= 1
-        slot = np.int64(slots.free[slots.counts[FREE]])
-    else:
-        slot = slots.counts[FRESH]
-        slots.counts[FRESH] += 1
-    slots.keys[slot] = key
-    slots.table[_find(slots, key)] = slot + 1
-    slots.counts[HELD] += 1
-    return slot
+    last = len(slots.book)
+    before = slots.links[last, BEFORE]
+    slots.links[before, AFTER] = slot
+    slots.links[slot, BEFORE] = before
+    slots.links[slot, AFTER] = last
+    slots.links[last, BEFORE] = slot
 
 
 @_compiled
 def purge(slots, before_s, owners, peaks, gone):  # type: ignore[no-untyped-def]
     """Free the least recently used slots whose last query is older; how many, at most ``len(gone)``."""
-    count = 0
+    count, size = 0, len(slots.book)
     while count < len(gone):
-        slot = slots.after[len(slots.keys)]
-        if slot == len(slots.keys) or slots.times[slot] >= before_s:
+        slot = slots.links[size, AFTER]
+        if slot == size or slots.reals[slot, TIME] >= before_s:
             break
-        owners[count], peaks[count], gone[count] = slots.owners[slot], slots.peaks[slot], slot
+        owners[count], peaks[count], gone[count] = slots.book[slot, OWNER], slots.reals[slot, PEAK], slot
         _forget(slots, slot)
-        slots.free[slots.counts[FREE]] = slot
-        slots.counts[FREE] += 1
         slots.counts[IDLE] += 1
         count += 1
     return count
@@ -160,40 +144,47 @@ def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, 
     Returns:
         how many runs there are, and how many sessions made room.
     """
-    size, base, runs, crowded = len(slots.keys), slots.counts[RUNS], 0, 0
+    size, base, runs, crowded = len(slots.book), slots.counts[RUNS], 0, 0
     for i in range(len(keys)):
-        slot = np.int64(slots.table[_find(slots, keys[i])]) - 1
+        at = _find(slots, keys[i])
+        slot = np.int64(slots.table[at]) - 1
         new = bool(slot < 0)
         if new:
             if slots.counts[HELD] == size:
-                last = np.int64(slots.after[size])
-                gone[crowded], peaks[crowded] = slots.owners[last], slots.peaks[last]
+                last = np.int64(slots.links[size, AFTER])
+                gone[crowded], peaks[crowded] = slots.book[last, OWNER], slots.reals[last, PEAK]
                 crowded += 1
                 _forget(slots, last)
-                slots.free[slots.counts[FREE]] = last
-                slots.counts[FREE] += 1
                 slots.counts[CROWDED] += 1
-            slot = _take(slots, keys[i])
-            slots.owners[slot] = owners[i]
-            slots.events[slot] = 0
+                at = _find(slots, keys[i])
+            if slots.counts[FREE] > 0:
+                slots.counts[FREE] -= 1
+                slot = np.int64(slots.free[slots.counts[FREE]])
+            else:
+                slot = slots.counts[FRESH]
+                slots.counts[FRESH] += 1
+            slots.table[at] = slot + 1
+            slots.counts[HELD] += 1
+            slots.book[slot, KEY], slots.book[slot, OWNER] = keys[i], owners[i]
+            slots.book[slot, EVENTS], slots.book[slot, RUN] = 0, -1
         else:
             _unlink(slots, slot)
-            pause = times[i] - slots.times[slot]
+            pause = times[i] - slots.reals[slot, TIME]
             if pause > idle_s:
                 slots.counts[IDLE] += 1
             if pause > idle_s or (unnamed[i] and pause > gap_s):
                 new = True
             elif pause < 0.0:
                 slots.counts[LATE] += 1
-                times[i] = slots.times[slot]
+                times[i] = slots.reals[slot, TIME]
         _link(slots, slot)
-        slots.times[slot] = times[i]
-        slots.seen[slot] = arrival + i
-        if new or slots.runs[slot] < base:
-            slots.runs[slot] = base + runs
+        slots.reals[slot, TIME] = times[i]
+        slots.book[slot, SEEN] = arrival + i
+        if new or slots.book[slot, RUN] < base:
+            slots.book[slot, RUN] = base + runs
             slot_of[runs], begins[runs] = slot, new
             runs += 1
-        run_of[i] = slots.runs[slot] - base
+        run_of[i] = slots.book[slot, RUN] - base
     slots.counts[RUNS] += runs
     return runs, crowded
 
@@ -215,7 +206,7 @@ def arrange(slots, run_of, slot_of, parts, order, places, home, offsets):  # typ
     for r in range(runs):
         lane[r] = 2 * (slot_of[r] % parts) + (lengths[r] > 1)
     for r in range(runs):
-        last = slots.runs[slot_of[r]] - base
+        last = slots.book[slot_of[r], RUN] - base
         if last != r:
             lane[r] = lane[last] = 2 * (slot_of[r] % parts) + 1
     firsts = np.zeros(2 * parts + 1, np.int64)
@@ -233,7 +224,7 @@ def arrange(slots, run_of, slot_of, parts, order, places, home, offsets):  # typ
     offsets[0] = 0
     for r in range(runs):
         offsets[r + 1] += offsets[r]
-        home[new[r]] = new[slots.runs[slot_of[r]] - base]
+        home[new[r]] = new[slots.book[slot_of[r], RUN] - base]
     ends = offsets[:runs].copy()
     for i in range(len(run_of)):
         r = new[run_of[i]]
@@ -266,35 +257,36 @@ def settle(slots, order, slot_of, begins, offsets, scores, threshold, last_decid
     """
     score, peak, number, alert = out
     for r in range(len(slot_of)):
-        slot = slot_of[r]
-        ended[r] = slots.peaks[slot] if begins[r] and slots.events[slot] > 0 else -1.0
+        own, reals = slots.book[slot_of[r]], slots.reals[slot_of[r]]
+        ended[r] = reals[PEAK] if begins[r] and own[EVENTS] > 0 else -1.0
         if begins[r]:
-            slots.events[slot] = slots.firsts[slot] = 0
-            slots.peaks[slot] = 0.0
+            own[EVENTS] = own[FIRST] = 0
+            reals[PEAK] = 0.0
         for i in range(offsets[r], offsets[r + 1]):
             at = order[i]
-            slots.events[slot] += 1
-            slots.peaks[slot] = max(slots.peaks[slot], scores[i])
+            own[EVENTS] += 1
+            reals[PEAK] = max(reals[PEAK], scores[i])
             over = scores[i] >= threshold
-            if over and slots.firsts[slot] == 0:
-                slots.firsts[slot] = slots.events[slot]
-            score[at], peak[at], number[at], places[at] = scores[i], slots.peaks[slot], slots.events[slot], i
-            alert[at] = over if last_decides else slots.peaks[slot] >= threshold
+            if over and own[FIRST] == 0:
+                own[FIRST] = own[EVENTS]
+            score[at], peak[at], number[at], places[at] = scores[i], reals[PEAK], own[EVENTS], i
+            alert[at] = over if last_decides else reals[PEAK] >= threshold
 
 
 @_compiled
 def _restore(slots, order):  # type: ignore[no-untyped-def]
     for slot in order:
-        slots.table[_find(slots, slots.keys[slot])] = slot + 1
+        slots.table[_find(slots, slots.book[slot, KEY])] = slot + 1
+        slots.book[slot, RUN] = -1
         _link(slots, slot)
     for slot in range(slots.counts[FRESH]):
-        if slots.events[slot] == 0:
+        if slots.book[slot, EVENTS] == 0:
             slots.free[slots.counts[FREE]] = slot
             slots.counts[FREE] += 1
 
 
-def restore(slots: Slots, taken: NDArray[Any]) -> None:
-    """Make table and list for the slots ``taken``, whose :data:`STORED` columns are filled."""
+def restore(slots: Slots, taken: NDArray[np.int64]) -> None:
+    """Make table and list for the slots ``taken``, whose rows of the book are filled."""
     slots.counts[HELD] = len(taken)
     slots.counts[FRESH] = int(taken.max(initial=-1)) + 1
-    _restore(slots, taken[np.argsort(slots.seen[taken], kind="stable")])
+    _restore(slots, taken[np.argsort(slots.book[taken, SEEN], kind="stable")])

@@ -26,12 +26,13 @@ from probewatch.score.held import MICRO_BATCH, HeldSessions, Step
 from probewatch.score.incidents import News
 from probewatch.score.journal import Journal
 from probewatch.score.memory import Memory
-from probewatch.score.slots import CROWDED, IDLE, LATE, STORED, restore
+from probewatch.score.slots import CROWDED, IDLE, LATE, SEEN, restore
 
 SESSIONS = 262_144  # held at most, where not said: 1 GiB
 IDLE_S = 86_400.0
 QUIET_S = 1800.0
 LEAST_SESSIONS = 4 * MICRO_BATCH
+OUTBOX = 65_536  # findings that wait to be delivered, at most
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class StreamScorer:
             threads=threads,
         )  # fmt: skip
         self._memory = Memory(tolerance_s=tolerance_s, threshold=self.threshold, quiet_s=quiet_s)
-        self.outbox: deque[tuple[int, str]] = deque()
+        self.outbox: deque[tuple[int, str]] = deque(maxlen=OUTBOX)
         self._committed_lines = self._committed_requests = 0
         self.journal: Journal | None = None
         self._secret = np.frombuffer(os.urandom(16), np.uint64)
@@ -166,14 +167,19 @@ class StreamScorer:
             piece = events.slice(start, min(start + MICRO_BATCH, len(events)))
             arrivals = np.arange(self._memory.pushed, self._memory.pushed + len(piece), dtype=np.int64)
             self._memory.pushed += len(piece)
-            repeated = np.empty(len(piece), bool)
-            note_requests(self._memory.requests, hash_requests(piece, self._secret), repeated)
-            if repeated.any():
-                self._memory.repeated += int(repeated.sum())
-                fresh = np.flatnonzero(~repeated)
-                piece, arrivals = piece.take(fresh), arrivals[fresh]
+            piece, arrivals = self._drop_repeats(piece, arrivals)
             parts.append(self._score(*self._memory.queue.push(piece, arrivals)))
         return Scores.concat(parts)
+
+    def _drop_repeats(self, events: Events, arrivals: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
+        requests = hash_requests(events, self._secret)
+        if requests is None:
+            return events, arrivals
+        repeated = np.empty(len(events), bool)
+        note_requests(self._memory.requests, requests, repeated)
+        self._memory.repeated += int(repeated.sum())
+        fresh = np.flatnonzero(~repeated)
+        return (events, arrivals) if len(fresh) == len(events) else (events.take(fresh), arrivals[fresh])
 
     def flush(self) -> Scores:
         """Score the events that wait for earlier ones: at the end of a log, or when none came for a while."""
@@ -200,7 +206,7 @@ class StreamScorer:
             score = np.where(allowed, -1.0, score)
         self._memory.incidents.remember(*step.ended)
         news = [
-            *self._memory.incidents.follow(events, keys[1], score, lambda row: self._explain(step, row)),
+            *self._memory.incidents.follow(events, keys[1], score, lambda rows: self._explain(step, rows)),
             *self._memory.incidents.quieten(clock_s),
         ]
         for one in news:
@@ -208,13 +214,13 @@ class StreamScorer:
             self.outbox.append((self._memory.told, to_line(to_finding(one, self.threshold))))
         return Scores(arrivals, step.score, step.peak, step.number, alert, tuple(news))
 
-    def _explain(self, step: Step, row: int) -> tuple[int, str]:
-        """The number of an event in its session, and why its score is high."""
-        sequence, logits, state = step.sequence(row)
+    def _explain(self, step: Step, rows: list[int]) -> list[tuple[int, str]]:
+        """The number of each event in its session, and why its score is high."""
+        sequences, logits, states = step.sequences(rows, RECENT)
         usual = self.bundle.manifest["baseline"]
-        before = state if len(logits) <= RECENT else None
-        why = explain(self.held.network, self.bundle.features, usual, sequence, logits, sequence.lengths, before)
-        return int(step.number[row]), str(why[0])
+        ends = sequences.lengths
+        why = explain(self.held.network, self.bundle.features, usual, sequences, logits, ends, states)
+        return list(zip(step.number[rows].tolist(), map(str, why), strict=True))
 
     def counts(self) -> dict[str, float]:
         """Numbers of the whole run, earlier ones that the state file remembers included."""
@@ -265,13 +271,13 @@ class StreamScorer:
             return
         with journal.transaction():
             slots = np.flatnonzero(self.held.dirty)
-            journal.put_sessions(self.held.columns(), slots, self.held.freed)
+            journal.put_sessions(self.held.columns(), slots, np.flatnonzero(self.held.freed))
             count = int(self._memory.requests.noted[0])
             journal.put_requests(self._memory.requests.ring, self._committed_requests, count)
             journal.put_lines([entry for entry in self.outbox if entry[0] > self._committed_lines])
             journal.put(self._memory.to_values(self.held.slots.counts))
         self.held.dirty[slots] = False
-        self.held.freed.clear()
+        self.held.freed[:] = False
         self._committed_requests, self._committed_lines = count, self._memory.told
 
     def delivered(self, sinks: Mapping[str, tuple[int, int]]) -> None:
@@ -288,9 +294,10 @@ class StreamScorer:
         shapes = [[str(column.dtype), list(column.shape[1:])] for column in columns]
         self.journal = journal = Journal(path, {"bundle": self.bundle.manifest["sha256"], "columns": shapes})
         self._secret = journal.secret
-        restore(self.held.slots, journal.load_sessions(columns, STORED.index("seen")))
+        restore(self.held.slots, journal.load_sessions(columns, 8 * SEEN))
         keys, _ = journal.load_requests()
-        note_requests(self._memory.requests, keys, np.empty(len(keys), bool))
+        if len(keys):
+            note_requests(self._memory.requests, keys, np.empty(len(keys), bool))
         self._committed_requests = int(self._memory.requests.noted[0])
         self._memory.restore(journal.get, self.held.slots.counts)
         self._committed_lines = self._memory.told
