@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 from probewatch.serve.sinks import ATTEMPTS, WAITING, AlertFile, Webhook
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_was_replaced_by_a_shorter_one_is_read_whole(tmp_path: Path)
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="alerts cannot be written"):
+    with pytest.raises(OutputError, match="alerts cannot be written"):
         AlertFile(tmp_path)
 
 

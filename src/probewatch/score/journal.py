@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 
 VERSION = 1
 TABLES = """
@@ -77,7 +77,7 @@ class Journal:
         """What is written inside is there as a whole, or not at all.
 
         Raises:
-            ConfigError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
         try:
             self._run("BEGIN IMMEDIATE")
@@ -86,7 +86,7 @@ class Journal:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._run("ROLLBACK")
-            raise ConfigError(f"{self.path}: the state cannot be written ({error}); free the disk.") from error
+            raise OutputError(f"{self.path}: the state cannot be written ({error}); free the disk.") from error
 
     def get(self, name: str) -> bytes | None:
         """A value by its name."""

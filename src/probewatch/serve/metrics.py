@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 
 NAMES = {  # ours -> kind, name and labels, what it says
     "read": ("counter", "lines_total", "lines read"),
@@ -55,7 +55,7 @@ class Metrics:
     """Where the numbers are shown: a file that is replaced, or ``/metrics`` on a port of this host only.
 
     Raises:
-        ConfigError: the port is taken, or the file cannot be written.
+        ConfigError: the port is taken.
     """
 
     def __init__(self, target: str) -> None:
@@ -75,7 +75,11 @@ class Metrics:
         return int(self._server.server_address[1]) if self._server else 0
 
     def show(self, numbers: Mapping[str, float]) -> None:
-        """Replace what is shown."""
+        """Replace what is shown.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         self._text = to_text(numbers)
         if self._path:
             partial = self._path.with_name(f".{self._path.name}.partial")
@@ -83,7 +87,7 @@ class Metrics:
                 partial.write_text(self._text, "ascii")
                 partial.replace(self._path)
             except OSError as error:
-                raise ConfigError(
+                raise OutputError(
                     f"--metrics {self._path}: cannot be written ({error.strerror}); choose another file."
                 ) from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 
 ATTEMPTS = 5
 FIRST_PAUSE_S = 1.0  # doubled after each attempt
@@ -51,7 +51,7 @@ class AlertFile:
         mark: its length when its progress was last noted; None for the length it has.
 
     Raises:
-        ConfigError: it cannot be written.
+        OutputError: it cannot be written.
     """
 
     def __init__(self, path: Path, upto: int = 0, mark: int | None = None) -> None:
@@ -94,8 +94,8 @@ class AlertFile:
         """Close the file."""
         self._file.close()
 
-    def _refused(self, error: OSError) -> ConfigError:
-        return ConfigError(f"{self._path}: alerts cannot be written ({error.strerror}); choose another --alerts.")
+    def _refused(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: alerts cannot be written ({error.strerror}); choose another --alerts.")
 
 
 class Output:
@@ -117,7 +117,7 @@ class Output:
             sys.stdout.write("".join(line for number, line in entries if number > self._upto))
             sys.stdout.flush()
         except OSError as error:
-            raise ConfigError("standard output was closed; give --alerts FILE to write alerts to.") from error
+            raise OutputError("standard output was closed; give --alerts FILE to write alerts to.") from error
         self._upto = max([self._upto, *(number for number, _ in entries)])
 
     def close(self) -> None:

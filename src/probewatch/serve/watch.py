@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from probewatch.data.rejects import Reject
     from probewatch.score.stream import StreamScorer
     from probewatch.serve.metrics import Metrics
-    from probewatch.serve.show import Screen
+    from probewatch.serve.screen import Screen
     from probewatch.serve.sinks import Sink
 
 COMMIT_S = 1.0  # between commits, where not said
@@ -37,7 +37,7 @@ def watch(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A trained detector of one direction.")],
     logs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="LOG", help="Logs to replay in order of time; without any, JSON lines on stdin."),
+        typer.Argument(metavar="LOG", help="Logs to replay in order of time; none, or -: JSON lines on stdin."),
     ] = None,
     state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep everything here, so that a killed watch goes on.")
@@ -78,8 +78,10 @@ def watch(
     """Score queries while they come, and tell of each client that probes, once while it does."""
     from probewatch.data.labels import read_allow
     from probewatch.score.stream import StreamScorer
-    from probewatch.serve.show import Screen
+    from probewatch.serve.screen import Screen
 
+    if logs == ["-"]:
+        logs = None
     if speed is not None and not logs:
         raise ConfigError("--speed is for logs that are replayed, and none was given; give a LOG or leave it out.")
     if as_json and alerts is None:
@@ -94,7 +96,7 @@ def watch(
         run.open_sinks(alerts, webhook, dead_letter)
         with Signals() as signals:
             if logs:
-                run.replay(_read(logs, fields, gap, screen), speed, signals)
+                run.replay(_events_of(logs, fields, gap, screen), speed, signals)
             else:
                 run.follow(fields, signals)
             run.finish()
@@ -276,12 +278,11 @@ class _Watch:
             self._screen.note(f"rejected: {reject}")
 
 
-def _read(logs: list[str], fields: Path | None, gap: float, screen: Screen) -> Iterator[tuple[str, Events]]:
-    from probewatch.data.fields import FieldMap
-    from probewatch.data.logs import read_logs
+def _events_of(logs: list[str], fields: Path | None, gap: float, screen: Screen) -> Iterator[tuple[str, Events]]:
+    from probewatch.serve.reading import open_log
     from probewatch.serve.show import counts_line
 
-    with read_logs(logs, fields=FieldMap.load(fields) if fields else None, gap_s=gap) as log:
+    with open_log(logs, fields, gap, None, screen) as log:
         screen.note(counts_line(asdict(log.counts)))
         for events in log.events():
             yield log.sha256, events
