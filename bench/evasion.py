@@ -24,6 +24,7 @@ from probewatch.data.labels import read_labels
 from probewatch.data.logs import read_logs
 from probewatch.data.records import Sessions
 from probewatch.score.incidents import Activity, Severity
+from probewatch.score.limits import Limits
 from probewatch.score.stream import StreamScorer
 
 GAP_S = 1800.0
@@ -98,7 +99,7 @@ def outcome(bundle: Bundle, attacks: list[Events], begins: int = 0) -> Outcome:
     """Score each alone; alerts before event ``begins`` do not count."""
     alerts = severe = recorded = 0
     for events in attacks:
-        watch = StreamScorer(bundle, gap_s=GAP_S, idle_s=GAP_S, quiet_s=GAP_S, threads=1)
+        watch = StreamScorer(bundle, limits=Limits(gap_s=GAP_S, idle_s=GAP_S, quiet_s=GAP_S, threads=1))
         before, after = watch.push(events.slice(0, begins)), watch.push(events.slice(begins, len(events)))
         news = [one for one in after.news if one.activity in (Activity.CREATE, Activity.UPDATE)]
         found = bool((after.score >= watch.threshold).any())
@@ -132,7 +133,7 @@ def long_sessions(sessions: Sessions, benign: NDArray[np.int64]) -> dict[str, Ev
 
 def long_outcome(bundle: Bundle, events: Events) -> tuple[float, int, float]:
     """Peak, incidents and alerts per client-day of a long session."""
-    watch = StreamScorer(bundle, idle_s=1e9, threads=1)
+    watch = StreamScorer(bundle, limits=Limits(idle_s=1e9, threads=1))
     peak = float(watch.push(events).peak[-1])
     counts = watch.counts()
     return peak, int(counts["incidents"]), counts["alerts_per_client_day"]

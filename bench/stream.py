@@ -31,6 +31,7 @@ from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events
 from probewatch.data.records import Sessions
 from probewatch.score.batch import Scorer
+from probewatch.score.limits import Limits
 from probewatch.score.stream import MICRO_BATCH, StreamScorer
 
 INPUTS = 30
@@ -102,7 +103,7 @@ def resident_bytes() -> int:
 def state_bytes(bundle: Bundle, clients: int = 20_000, rounds: int = 40) -> tuple[int, int]:
     """Bytes a session whose window is full: what memory grew by, and what the arrays add up to."""
     traffic = Traffic(clients, list(bundle.scales))
-    watch = StreamScorer(bundle, max_sessions=clients, threshold=1.0)
+    watch = StreamScorer(bundle, threshold=1.0, limits=Limits(max_sessions=clients))
     watch.push(traffic.batch(np.zeros(MICRO_BATCH, np.int64)))
     before = resident_bytes()
     for _ in range(rounds):
@@ -114,7 +115,8 @@ def state_bytes(bundle: Bundle, clients: int = 20_000, rounds: int = 40) -> tupl
 def rate_of(bundle: Bundle, clients: int, rounds: int) -> float:
     """Median events a second."""
     traffic = Traffic(clients, list(bundle.scales))
-    watch = StreamScorer(bundle, max_sessions=max(clients, 1 << 13), threshold=1.0)
+    limits = Limits(max_sessions=max(clients, 1 << 13))
+    watch = StreamScorer(bundle, threshold=1.0, limits=limits)
     for events in traffic.everyone():
         watch.push(events)
     rates = []
@@ -167,7 +169,7 @@ def check(bundle: Bundle, sessions: Sessions) -> None:
         predicted_class=some.predicted_class, inputs=vectors,
     )  # fmt: skip
     order = np.arange(len(own)).reshape(CHECKED, WINDOW).T.reshape(-1)
-    scores = StreamScorer(bundle, idle_s=1e9).push(events.take(order))  # sessions of different days
+    scores = StreamScorer(bundle, limits=Limits(idle_s=1e9)).push(events.take(order))  # sessions of different days
     (verdicts,) = Scorer(bundle).score([some], why=False)
     np.testing.assert_allclose(scores.score[-CHECKED:], verdicts.last_score, rtol=0, atol=1e-5)
 

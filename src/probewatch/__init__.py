@@ -1,7 +1,7 @@
 """Probewatch reads the query log of a prediction API and says which clients probe it for training data.
 
 The public names are loaded when they are first used, so that importing the package loads nothing heavy:
-``read_logs``, ``read_bundle``, ``Scorer``, ``StreamScorer``, ``Events``, ``Ragged``, ``SequenceClassifier``
+``read_logs``, ``read_bundle``, ``Scorer``, ``StreamScorer``, ``Events``, ``Limits``, ``Ragged``, ``SequenceClassifier``
 (which needs the ``train`` extra) and ``ProbewatchError``.
 """
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from probewatch.errors import ProbewatchError
     from probewatch.learn.classifier import SequenceClassifier
     from probewatch.score.batch import Scorer
+    from probewatch.score.limits import Limits
     from probewatch.score.stream import StreamScorer
 
 __version__ = "0.1.0"
 __all__ = [
     "Events",
+    "Limits",
     "ProbewatchError",
     "Ragged",
     "Scorer",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Events": "probewatch.data.events",
+    "Limits": "probewatch.score.limits",
     "ProbewatchError": "probewatch.errors",
     "Ragged": "probewatch.data.ragged",
     "Scorer": "probewatch.score.batch",

@@ -14,6 +14,7 @@ from probewatch.bundle import Bundle
 from probewatch.data.events import Events
 from probewatch.data.records import Sessions
 from probewatch.score.incidents import Severity
+from probewatch.score.limits import Limits
 from probewatch.score.stream import StreamScorer
 
 evasion = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "evasion.py"))
@@ -47,14 +48,14 @@ def test_the_score_rises_when_an_attack_begins_behind_harmless_queries(
     for attack in attacks:
         events = evasion["padded"](attack, harmless, PADDING)
         assert np.all(np.diff(events.time_s) >= 0)
-        scores = StreamScorer(bundle, threads=1).push(events).score
+        scores = StreamScorer(bundle, limits=Limits(threads=1)).push(events).score
         rises.append(scores[-5:].mean() > scores[PADDING - 5 : PADDING].mean())
     assert np.mean(rises) > 0.5
 
 
 def test_an_attack_that_is_spread_over_hours_stays_one_session(bundle: Bundle, attacks: list[Events]) -> None:
     for attack in attacks:
-        watch = StreamScorer(bundle, threads=1)
+        watch = StreamScorer(bundle, limits=Limits(threads=1))
         scores = watch.push(evasion["spread"](attack, 23))
         assert scores.number.tolist() == list(range(1, len(attack) + 1))
         assert watch.counts()["sessions"] == 1
@@ -64,7 +65,7 @@ def test_who_waits_out_the_gap_is_told_with_higher_severity_or_kept_on_record(
     bundle: Bundle, attacks: list[Events]
 ) -> None:
     for one in attacks:
-        watch = StreamScorer(bundle, threads=1)
+        watch = StreamScorer(bundle, limits=Limits(threads=1))
         parts = watch.push(evasion["waiting"](one, 5))
         told = [news.incident for news in parts.news]
         suspicious = (parts.peak >= 0.5 * watch.threshold) & (parts.number == 5)
@@ -82,7 +83,7 @@ def test_a_long_benign_session_does_not_cross_by_patience_alone(
     """What did not cross among its first queries does not later, and what did is told once."""
     events = list(evasion["long_sessions"](sessions, benign).values())[what]
     assert len(events) == 100_000
-    watch = StreamScorer(bundle, idle_s=1e9, threads=1)
+    watch = StreamScorer(bundle, limits=Limits(idle_s=1e9, threads=1))
     early, late = watch.push(events.slice(0, 200)), watch.push(events.slice(200, len(events)))
     crossed = bool(early.alert.any())
     assert bool(late.alert.any()) == crossed

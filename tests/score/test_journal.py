@@ -13,6 +13,8 @@ from probewatch.bundle import Bundle
 from probewatch.data.events import Events
 from probewatch.data.records import Sessions
 from probewatch.errors import ConfigError
+from probewatch.score.arrivals import new_requests
+from probewatch.score.limits import Limits
 from probewatch.score.stream import Scores, StreamScorer
 
 
@@ -33,13 +35,13 @@ def events(labelled: Any) -> Events:
 def test_a_stream_that_is_opened_again_gives_the_scores_and_news_of_one_that_was_not(
     bundle: Bundle, events: Events, tmp_path: Path
 ) -> None:
-    whole = StreamScorer(bundle, tolerance_s=5.0, quiet_s=600.0)
+    whole = StreamScorer(bundle, limits=Limits(tolerance_s=5.0, quiet_s=600.0))
     expected = Scores.concat([whole.push(events), whole.flush()])
     parts = []
     for at in range(0, len(events), 300):
-        with StreamScorer.open(bundle, state=tmp_path / "s.db", tolerance_s=5.0, quiet_s=600.0) as watch:
+        with StreamScorer.open(bundle, state=tmp_path / "s.db", limits=Limits(tolerance_s=5.0, quiet_s=600.0)) as watch:
             parts.append(watch.push(events.slice(at, min(at + 300, len(events)))))
-    with StreamScorer.open(bundle, state=tmp_path / "s.db", tolerance_s=5.0, quiet_s=600.0) as watch:
+    with StreamScorer.open(bundle, state=tmp_path / "s.db", limits=Limits(tolerance_s=5.0, quiet_s=600.0)) as watch:
         parts.append(watch.flush())
         found = Scores.concat(parts)
         mine, theirs = watch.counts(), whole.counts()
@@ -84,10 +86,10 @@ def test_alerts_stay_in_the_outbox_until_every_sink_has_them(bundle: Bundle, eve
 
 def test_fewer_slots_than_the_state_holds_keep_the_latest_sessions(bundle: Bundle, tmp_path: Path) -> None:
     names = [f"client-{number}" for number in range(6000)]
-    with StreamScorer.open(bundle, state=tmp_path / "s.db", max_sessions=8192) as watch:
+    with StreamScorer.open(bundle, state=tmp_path / "s.db", limits=Limits(max_sessions=8192)) as watch:
         watch.push({"client": names, "time_s": np.full(6000, 1e9)})
     for _ in range(2):
-        with StreamScorer.open(bundle, state=tmp_path / "s.db", max_sessions=4096) as watch:
+        with StreamScorer.open(bundle, state=tmp_path / "s.db", limits=Limits(max_sessions=4096)) as watch:
             assert watch.counts()["sessions"] == 4096
             numbers = watch.push({"client": [names[-1], names[-4000]], "time_s": [1e9, 1e9]}).number
     assert numbers.tolist() == [3, 3]
@@ -113,3 +115,20 @@ def test_a_state_in_use_or_no_state_at_all_is_refused(bundle: Bundle, tmp_path: 
 def test_only_its_owner_can_read_a_state(bundle: Bundle, tmp_path: Path) -> None:
     StreamScorer(bundle, state=tmp_path / "s.db").close()
     assert stat.S_IMODE((tmp_path / "s.db").stat().st_mode) == 0o600
+
+
+def test_request_ids_are_known_over_many_restarts_in_the_order_in_which_they_came(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probewatch.score.memory.new_requests", lambda: new_requests(8))
+
+    def push(ids: range) -> list[int]:
+        with StreamScorer.open(bundle, state=tmp_path / "s.db") as watch:
+            columns = {"client": ["a"] * len(ids), "time_s": [1e9] * len(ids), "request": list(map(str, ids))}
+            start = watch.counts()["events"] + watch.counts()["duplicates"]
+            return [int(event - start) for event in watch.push(columns).event]
+
+    for first in range(0, 60, 5):
+        assert push(range(first, first + 5)) == [0, 1, 2, 3, 4]
+    assert push(range(52, 60)) == []  # the last eight are known
+    assert push(range(50, 52)) == [0, 1]

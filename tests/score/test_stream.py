@@ -20,6 +20,7 @@ from probewatch.data.records import Sessions
 from probewatch.errors import BundleError, ConfigError
 from probewatch.score.batch import Scorer
 from probewatch.score.incidents import Activity
+from probewatch.score.limits import Limits
 from probewatch.score.stream import Scores, StreamScorer
 from probewatch.score.verdicts import Verdicts
 
@@ -65,7 +66,7 @@ def test_any_cut_and_any_interleaving_gives_the_scores_of_the_batch_path(
 ) -> None:
     events, own = events_of(sessions)
     order = mixed(own, seed)
-    watch = StreamScorer(bundle, idle_s=1e9, threads=threads)
+    watch = StreamScorer(bundle, limits=Limits(idle_s=1e9, threads=threads))
     peak, last, first, number = (np.zeros(len(sessions)) for _ in range(4))
     at, turn = 0, 0
     while at < len(order):
@@ -101,7 +102,7 @@ def test_where_the_log_names_no_session_a_long_pause_starts_one_as_in_the_batch_
     fields = replace(RAW, session=None)
     with read_logs([log_files[0]], fields=fields, gap_s=300.0) as log:
         expected = Verdicts.concat(list(Scorer(bundle).score(log.sessions(), why=False)))
-        watch = StreamScorer(bundle, gap_s=300.0, idle_s=1e9)
+        watch = StreamScorer(bundle, limits=Limits(gap_s=300.0, idle_s=1e9))
         peaks: dict[str, list[float]] = {}
         for events in log.events(rows=100):
             scores = watch.push(events)
@@ -118,8 +119,8 @@ def test_disorder_within_the_tolerance_changes_no_score(bundle: Bundle, sessions
     events, _ = events_of(sessions)
     ordered = events.take(np.argsort(events.time_s, kind="stable"))
     shaken = np.argsort(ordered.time_s + np.random.default_rng(1).uniform(0, 4.9, len(ordered)), kind="stable")
-    plain = StreamScorer(bundle, idle_s=1e9).push(ordered)
-    watch = StreamScorer(bundle, idle_s=1e9, tolerance_s=5.0)
+    plain = StreamScorer(bundle, limits=Limits(idle_s=1e9)).push(ordered)
+    watch = StreamScorer(bundle, limits=Limits(idle_s=1e9, tolerance_s=5.0))
     parts = [watch.push(ordered.take(shaken[at : at + 77])) for at in range(0, len(shaken), 77)]
     assert watch.counts()["waiting"] > 0
     scores = Scores.concat([*parts, watch.flush()])
@@ -129,7 +130,7 @@ def test_disorder_within_the_tolerance_changes_no_score(bundle: Bundle, sessions
 
 
 def test_an_event_beyond_the_tolerance_is_counted_and_scored_as_it_comes(bundle: Bundle) -> None:
-    watch = StreamScorer(bundle, tolerance_s=5.0)
+    watch = StreamScorer(bundle, limits=Limits(tolerance_s=5.0))
     watch.push(one_client(20))
     late = watch.push(one_client(1, start_s=1e9 + 3.0))
     assert late.event.tolist() == [20]
@@ -158,7 +159,7 @@ def test_a_repeated_request_of_a_client_is_dropped_and_counted(bundle: Bundle) -
 
 
 def test_the_least_recently_used_session_makes_room_and_is_counted(bundle: Bundle) -> None:
-    watch = StreamScorer(bundle, max_sessions=4096)
+    watch = StreamScorer(bundle, limits=Limits(max_sessions=4096))
     names = [f"client-{number}" for number in range(5000)]
     watch.push({"client": names, "time_s": np.full(5000, 1e9)})
     counts = watch.counts()
@@ -168,7 +169,7 @@ def test_the_least_recently_used_session_makes_room_and_is_counted(bundle: Bundl
 
 
 def test_an_idle_session_is_forgotten_and_counted(bundle: Bundle) -> None:
-    watch = StreamScorer(bundle, idle_s=3600.0)
+    watch = StreamScorer(bundle, limits=Limits(idle_s=3600.0))
     watch.push(one_client(5))
     watch.push(one_client(5, client="other", start_s=1e9 + 3500))
     assert watch.counts()["sessions"] == 2
@@ -184,7 +185,7 @@ def test_a_client_that_waits_out_the_clock_is_told_with_higher_severity_and_the_
     events, own = events_of(sessions)
     attack = events.take(np.flatnonzero(own == int(np.argmax(verdicts.score))))
     later = replace(attack, time_s=attack.time_s + 10 * 86_400.0)
-    watch = StreamScorer(bundle, idle_s=3600.0)
+    watch = StreamScorer(bundle, limits=Limits(idle_s=3600.0))
     first, second = watch.push(attack), watch.push(later)
     created = [[one.incident for one in part.news if one.activity is Activity.CREATE] for part in (first, second)]
     assert [len(part) for part in created] == [1, 1]
@@ -194,9 +195,9 @@ def test_a_client_that_waits_out_the_clock_is_told_with_higher_severity_and_the_
 
 
 def test_a_session_that_nearly_alerted_is_remembered_when_it_is_forgotten(bundle: Bundle) -> None:
-    watch = StreamScorer(bundle, threshold=1.0, idle_s=3600.0)
+    watch = StreamScorer(bundle, threshold=1.0, limits=Limits(idle_s=3600.0))
     peak = float(watch.push(one_client(30)).peak[-1])
-    watch = StreamScorer(bundle, threshold=min(1.5 * peak, 1.0), idle_s=3600.0)
+    watch = StreamScorer(bundle, threshold=min(1.5 * peak, 1.0), limits=Limits(idle_s=3600.0))
     watch.push(one_client(30))
     for _ in range(4):  # a clock that is hours ahead is believed at the third
         watch.push(one_client(1, client="other", start_s=1e9 + 7200))
@@ -218,7 +219,7 @@ def test_an_attack_is_told_once_while_it_lasts_and_resolved_after_quiet(
 ) -> None:
     events, own = events_of(sessions)
     attack = events.take(np.flatnonzero(own == int(np.argmax(verdicts.score))))
-    watch = StreamScorer(bundle, quiet_s=600.0)
+    watch = StreamScorer(bundle, limits=Limits(quiet_s=600.0))
     news = [one for at in range(len(attack)) for one in watch.push(attack.slice(at, at + 1)).news]
     news += watch.push(one_client(1, client="other", start_s=float(attack.time_s[-1]) + 601)).news
     activities = [one.activity for one in news]
@@ -243,9 +244,11 @@ def test_a_bundle_that_reads_from_both_ends_is_refused(bundle: Bundle) -> None:
         StreamScorer(both)
 
 
-def test_all_wrong_settings_are_named_at_once(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match=r"tolerance_s is -1.*idle_s is 10.*at least gap_s.*max_sessions is 5"):
-        StreamScorer(bundle, tolerance_s=-1, idle_s=10, max_sessions=5)
+def test_all_wrong_limits_are_named_at_once() -> None:
+    with pytest.raises(
+        ConfigError, match="tolerance_s is -1.*idle_s is 10.*sessions is 5.*threads is 0"
+    ):
+        Limits(tolerance_s=-1, idle_s=10, max_sessions=5, threads=0)
 
 
 def test_scoring_changes_nothing_it_was_given(bundle: Bundle) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from probewatch.bundle import read_bundle
+from probewatch.score.limits import Limits
 from probewatch.score.stream import StreamScorer
 from probewatch.serve.cli import app
 
@@ -95,7 +96,7 @@ def main() -> None:
     bundle, log, root = (Path(argument) for argument in sys.argv[1:4])
     kills, seed = int(sys.argv[4]), int(sys.argv[5])
     lines = log.read_bytes().splitlines(keepends=True)
-    with StreamScorer.open(bundle, threads=1) as warm:  # loads the compiled code
+    with StreamScorer.open(bundle, limits=Limits(threads=1)) as warm:  # loads the compiled code
         warm.push({"client": ["a"], "time_s": [1.0]})
     assert read_bundle(bundle).manifest["streams"]
 

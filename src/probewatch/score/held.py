@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, offsets_of, ranges
 from probewatch.network import Network, sigmoid
 from probewatch.score.batch import check_masks
+from probewatch.score.limits import Limits
 from probewatch.score.packed import Packed
 from probewatch.score.slots import OWNER, Slots, arrange, assign, gather, new_slots, purge, settle
 
@@ -49,7 +50,7 @@ class Step:
     places: NDArray[np.int64]
     offsets: NDArray[np.int64]
     logits: NDArray[np.float32]
-    rows: list[Ragged]
+    rows: list[NDArray[np.float32]]
     states: NDArray[np.float32]
 
     def sequences(self, events: list[int], most: int) -> tuple[Ragged, NDArray[np.float32], NDArray[np.float32]]:
@@ -62,31 +63,43 @@ class Step:
         lengths = np.minimum(ends - self.offsets[runs], most)
         states = np.where((lengths == ends - self.offsets[runs])[:, None], self.states[runs], np.float32(0))
         chosen = ranges(ends - lengths, lengths)
-        values = np.concatenate([rows.values for rows in self.rows])[chosen]
+        values = np.concatenate(self.rows)[chosen]
         return Ragged(values, offsets_of(lengths)), self.logits[chosen], states
 
 
+class _Layout(NamedTuple):
+    """A micro-batch sorted by run: a session's consecutive events.
+
+    ``order`` (N,) the events; ``slot_of``, ``begins``, ``home`` (R,) slot, whether the session begins, and the last
+    run of the slot; ``offsets`` (R + 1,); ``lanes`` (2 * parts + 1,) the first run of each part's single events
+    and of its longer runs.
+    """
+
+    order: NDArray[np.int64]
+    slot_of: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+    home: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    lanes: NDArray[np.int64]
+    parts: int
+
+
 class HeldSessions:
-    """The state of up to ``size`` sessions, in flat arrays by slot; each call of :meth:`score` changes it.
+    """The state of a bounded number of sessions, in flat arrays by slot; each call of :meth:`score` changes it.
 
     Args:
         bundle: a detector that streams.
-        size: sessions held at most, more than a micro-batch has events.
-        gap_s: where the log names no session, a longer pause starts a new one.
-        idle_s: a session whose last query is older is forgotten; at least ``gap_s``.
+        limits: sessions held, and the times after which they end.
         threshold: from 0 to 1.
-        threads: cores used.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, size: int, gap_s: float, idle_s: float, threshold: float, threads: int
-    ) -> None:
+    def __init__(self, bundle: Bundle, limits: Limits, threshold: float) -> None:
+        size = limits.max_sessions
         self._bundle = bundle
         self.network = Network(bundle.graph, bundle.features, threads=1)
-        self._gap_s, self._idle_s, self._threshold = gap_s, idle_s, threshold
+        self._limits, self._threshold = limits, threshold
         self._last_decides = bundle.manifest["decision"] == "last"
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
-        self._threads = threads
+        self._pool = ThreadPoolExecutor(limits.threads - 1) if limits.threads > 1 else None
         widest = max((len(scale.centre) for scale in bundle.scales.values()), default=0)
         anchor = widest if ARTICLE[2] in bundle.features else 0
         self._packed = Packed(size, MICRO_BATCH, anchor, self.network.state_width)
@@ -115,53 +128,60 @@ class HeldSessions:
         Raises:
             DataError: the events lack what the bundle's features need.
         """
-        count = len(events)
-        idle = self._purge(clock_s - self._idle_s)
+        idle = self._purge(clock_s - self._limits.idle_s)
         times = events.time_s.copy()
+        layout, crowd = self._lay_out(events, times, keys, arrival)
+        self.dirty[layout.slot_of] = True
+        sessions = _sessions(events, times, layout)
+        logits = np.empty(len(events), np.float32)
+        others = [
+            self._pool.submit(self._work, layout, part, sessions, logits)
+            for part in range(1, layout.parts)
+            if self._pool
+        ]
+        rows = [self._work(layout, 0, sessions, logits), *(other.result() for other in others)]
+        gone = tuple(np.concatenate(pair) for pair in zip(idle, crowd, strict=True))
+        return self._settle(layout, logits, rows, gone)
+
+    def _lay_out(
+        self, events: Events, times: NDArray[np.float64], keys: NDArray[np.int64], arrival: int
+    ) -> tuple[_Layout, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Slots and runs of the events, whose late ``times`` are changed; owners and peaks of who made room."""
+        count, limits = len(events), self._limits
         run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
-        crowd = np.empty(count, np.int64), np.empty(count)
-        unnamed = _is_empty(events)
+        owners, peaks = np.empty(count, np.int64), np.empty(count)
+        unnamed = np.diff(text_buffers(events.session)[1]) == 0
         runs, crowded = assign(
-            self.slots, keys[2], keys[1], unnamed, times, arrival, self._gap_s, self._idle_s,
-            run_of, slot_of, begins, *crowd,
+            self.slots, keys[2], keys[1], unnamed, times, arrival, limits.gap_s, limits.idle_s,
+            run_of, slot_of, begins, owners, peaks,
         )  # fmt: skip
         order, offsets = np.empty(count, np.int64), np.empty(runs + 1, np.int64)
         places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
-        parts = self._threads if count >= SPLIT_EVENTS else 1
+        parts = limits.threads if count >= SPLIT_EVENTS else 1
         lanes = arrange(self.slots, run_of, slot_of[:runs], parts, order, places, home, offsets)
-        slot_of, begins = slot_of[places], begins[places]
-        self.dirty[slot_of] = True
-        sessions = _sessions(events, times, order, offsets, begins)
-        logits, packed = np.empty(count, np.float32), self._packed
-        firsts = lanes[::2]
-        rows: list[Ragged | None] = [None] * parts
+        layout = _Layout(order, slot_of[places], begins[places], home, offsets, lanes, parts)
+        return layout, (owners[:crowded], peaks[:crowded])
 
-        def work(part: int) -> None:
-            own, (first, long, end) = slice(firsts[part], firsts[part + 1]), lanes[2 * part : 2 * part + 3]
-            if first == end:
-                return
-            span = slice(offsets[first], offsets[end])
-            piece = sessions if parts == 1 else _piece(sessions, own, span)
-            packed.load(slot_of, home, begins, first, end)
-            values = compute(piece, self._bundle.features, self._bundle.scales, packed.features, home[own])
-            check_masks(self._bundle, values)
-            rows[part] = values
-            for start, stop in ((first, long), (long, end)):  # runs of one length, and of several
-                if start == stop:
-                    continue
-                inside = slice(offsets[start], offsets[stop])
-                lengths = offsets[start : stop + 1] - offsets[start]
-                sequences = Ragged(values.values[inside.start - span.start : inside.stop - span.start], lengths)
-                logits[inside], after = self.network.run(sequences, packed.states[start:stop])
-                packed.store(slot_of, home, start, stop, after)
-
-        others = [self._pool.submit(work, part) for part in range(1, parts)] if self._pool else []
-        work(0)
-        for other in others:
-            other.result()
-        gone = tuple(np.concatenate([one, other[:crowded]]) for one, other in zip(idle, crowd, strict=True))
-        kept = [part for part in rows if part is not None]
-        return self._settle(order, slot_of, begins, offsets, logits, kept, packed.states, gone)
+    def _work(self, layout: _Layout, part: int, sessions: Sessions, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Write the logits of one part's events, and give their features; each part has slots of its own."""
+        first, long, end = layout.lanes[2 * part : 2 * part + 3].tolist()
+        offsets, packed = layout.offsets, self._packed
+        if first == end:
+            return np.zeros((0, len(self._bundle.features)), np.float32)
+        piece = sessions if layout.parts == 1 else _piece(sessions, first, end)
+        packed.load(layout.slot_of, layout.home, layout.begins, first, end)
+        home = layout.home[first:end]
+        rows = compute(piece, self._bundle.features, self._bundle.scales, packed.features, home)
+        check_masks(self._bundle, rows)
+        for start, stop in ((first, long), (long, end)):  # runs of one length, and of several
+            if start == stop:
+                continue
+            inside = slice(offsets[start], offsets[stop])
+            own = rows.values[inside.start - offsets[first] : inside.stop - offsets[first]]
+            sequences = Ragged(own, offsets[start : stop + 1] - offsets[start])
+            logits[inside], after = self.network.run(sequences, packed.states[start:stop])
+            packed.store(layout.slot_of, layout.home, start, stop, after)
+        return rows.values
 
     def _purge(self, before_s: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Forget sessions whose last query is older; their owners and peaks."""
@@ -174,39 +194,26 @@ class HeldSessions:
         return owners[:count], peaks[:count]
 
     def _settle(
-        self, order: NDArray[np.int64], slot_of: NDArray[np.int64], begins: NDArray[np.bool_],
-        offsets: NDArray[np.int64], logits: NDArray[np.float32], rows: list[Ragged],
-        states: NDArray[np.float32], gone: tuple[NDArray[Any], ...],
-    ) -> Step:  # fmt: skip
-        count = len(order)
-        scores = sigmoid(logits)
+        self, layout: _Layout, logits: NDArray[np.float32], rows: list[NDArray[np.float32]], gone: tuple[Any, ...]
+    ) -> Step:
+        count, slot_of = len(logits), layout.slot_of
         out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
         places, ended = np.empty(count, np.int64), np.empty(len(slot_of))
         settle(
-            self.slots, order, slot_of, begins, offsets, scores, self._threshold, self._last_decides,
-            out, places, ended,
+            self.slots, layout.order, slot_of, layout.begins, layout.offsets, sigmoid(logits), self._threshold,
+            self._last_decides, out, places, ended,
         )  # fmt: skip
         over = ended >= 0
         left = np.concatenate([gone[0], self.slots.book[slot_of[over], OWNER]]), np.concatenate([gone[1], ended[over]])
-        return Step(*out, left, places, offsets, logits, rows, states)
-
-
-def _is_empty(events: Events) -> NDArray[np.bool_]:
-    """(N,) True where the log names no session."""
-    return np.asarray(np.diff(text_buffers(events.session)[1]) == 0)
+        return Step(*out, left, places, layout.offsets, logits, rows, self._packed.states)
 
 
 _NOTHING = np.zeros(0, object)
 
 
-def _sessions(
-    events: Events,
-    times: NDArray[np.float64],
-    order: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    begins: NDArray[np.bool_],
-) -> Sessions:
+def _sessions(events: Events, times: NDArray[np.float64], layout: _Layout) -> Sessions:
     """The events in a new order as the feature step takes them; names that it does not read are left out."""
+    order, begins, offsets = layout.order, layout.begins, layout.offsets
     count, runs = len(order), len(begins)
     out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(len(events.inputs))
     ends = np.empty(count + 1, np.int64)
@@ -222,12 +229,13 @@ def _sessions(
     )  # fmt: skip
 
 
-def _piece(sessions: Sessions, own: slice, span: slice) -> Sessions:
-    """The runs ``own``, which hold the events ``span``."""
+def _piece(sessions: Sessions, first: int, end: int) -> Sessions:
+    """Runs ``first`` to ``end``."""
+    own, span = slice(first, end), slice(sessions.offsets[first], sessions.offsets[end])
     ends = sessions.input_offsets[span.start : span.stop + 1]
     return Sessions(
         session=_NOTHING, client=_NOTHING, model=sessions.model[own],
-        offsets=sessions.offsets[own.start : own.stop + 1] - span.start,
+        offsets=sessions.offsets[first : end + 1] - span.start,
         time_s=sessions.time_s[span], confidence=sessions.confidence[span],
         predicted_class=sessions.predicted_class[span], inputs=sessions.inputs[ends[0] : ends[-1]],
         input_offsets=ends - ends[0], label=sessions.label[own], before=sessions.before[own], ends=sessions.ends[own],

@@ -14,6 +14,7 @@ from probewatch.data.events import Events
 from probewatch.score.arrivals import Queue, new_requests
 from probewatch.score.hashing import REGISTERS
 from probewatch.score.incidents import Incident, Incidents
+from probewatch.score.limits import Limits
 from probewatch.score.slots import CROWDED, IDLE, LATE
 
 
@@ -29,9 +30,9 @@ class Memory:
         position: where the input is.
     """
 
-    def __init__(self, *, tolerance_s: float, threshold: float, quiet_s: float) -> None:
-        self.queue = Queue(tolerance_s, Events.of([], []), np.zeros(0, np.int64))
-        self.incidents = Incidents(threshold, quiet_s)
+    def __init__(self, limits: Limits, threshold: float) -> None:
+        self.queue = Queue(limits.tolerance_s, Events.of([], []), np.zeros(0, np.int64))
+        self.incidents = Incidents(threshold, limits.quiet_s)
         self.requests = new_requests()
         self.days: NDArray[np.uint8] = np.zeros(REGISTERS, np.uint8)
         self.pushed = self.scored = self.repeated = self.told = 0

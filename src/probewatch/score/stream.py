@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events, as_events
-from probewatch.errors import BundleError, ConfigError
+from probewatch.errors import BundleError
 from probewatch.score.arrivals import note_requests
 from probewatch.score.explain import RECENT, explain
 from probewatch.score.findings import to_finding, to_line
@@ -25,13 +25,11 @@ from probewatch.score.hashing import count_days, days_of, hash_events, hash_requ
 from probewatch.score.held import MICRO_BATCH, HeldSessions, Step
 from probewatch.score.incidents import News
 from probewatch.score.journal import Journal
+from probewatch.score.limits import Limits
 from probewatch.score.memory import Memory
 from probewatch.score.slots import CROWDED, IDLE, LATE, SEEN, restore
 
-SESSIONS = 262_144  # held at most, where not said: 1 GiB
-IDLE_S = 86_400.0
-QUIET_S = 1800.0
-LEAST_SESSIONS = 4 * MICRO_BATCH
+DEFAULT = Limits()
 OUTBOX = 65_536  # findings that wait to be delivered, at most
 
 
@@ -84,17 +82,11 @@ class StreamScorer:
         state: file that keeps everything, so that a killed run goes on; without it all is in memory.
         threshold: from 0 to 1, instead of the bundle's.
         allow: clients that raise no alert.
-        gap_s: where the log names no session, a client's longer pause on a model starts a new one.
-        idle_s: sessions without an event for longer are forgotten; at least ``gap_s``.
-        max_sessions: held at most; beyond, the least recently used one makes room.
-        tolerance_s: events are put in order of time if none is further behind the latest; they are scored
-            when no earlier one can come. 0: as they come.
-        quiet_s: an incident without a query over the threshold for longer is resolved.
-        threads: cores used, at least 1.
+        limits: sessions held, and times after which something ends.
 
     Raises:
         BundleError: the bundle reads sessions from both ends.
-        ConfigError: settings are wrong (all are named), or the state file cannot be used.
+        ConfigError: the state file cannot be used.
     """
 
     def __init__(
@@ -104,27 +96,18 @@ class StreamScorer:
         state: Path | str | None = None,
         threshold: float | None = None,
         allow: Iterable[str] = (),
-        gap_s: float = 1800.0,
-        idle_s: float = IDLE_S,
-        max_sessions: int = SESSIONS,
-        tolerance_s: float = 0.0,
-        quiet_s: float = QUIET_S,
-        threads: int = 2,
+        limits: Limits = DEFAULT,
     ) -> None:
         if not bundle.manifest["streams"]:
             raise BundleError(
                 f"{bundle.folder}: it reads a session from both ends, so it has no score before the end;"
                 " train a bundle of one direction to stream with."
             )
-        _check(gap_s=gap_s, idle_s=idle_s, max_sessions=max_sessions, tolerance_s=tolerance_s, quiet_s=quiet_s)
         self.bundle = bundle
         self.threshold = bundle.threshold if threshold is None else threshold
         self._allow = pa.array(sorted(set(allow)), pa.string())
-        self.held = HeldSessions(
-            bundle, size=max_sessions, gap_s=gap_s, idle_s=idle_s, threshold=self.threshold,
-            threads=threads,
-        )  # fmt: skip
-        self._memory = Memory(tolerance_s=tolerance_s, threshold=self.threshold, quiet_s=quiet_s)
+        self.held = HeldSessions(bundle, limits, self.threshold)
+        self._memory = Memory(limits, self.threshold)
         self.outbox: deque[tuple[int, str]] = deque(maxlen=OUTBOX)
         self._committed_lines = self._committed_requests = 0
         self.journal: Journal | None = None
@@ -133,9 +116,18 @@ class StreamScorer:
             self._open_journal(Path(state))
 
     @classmethod
-    def open(cls, bundle: Bundle | Path | str, **settings: Any) -> StreamScorer:
-        """The scorer of a bundle, or of a bundle's folder; the settings are the constructor's."""
-        return cls(bundle if isinstance(bundle, Bundle) else read_bundle(bundle), **settings)
+    def open(
+        cls,
+        bundle: Bundle | Path | str,
+        *,
+        state: Path | str | None = None,
+        threshold: float | None = None,
+        allow: Iterable[str] = (),
+        limits: Limits = DEFAULT,
+    ) -> StreamScorer:
+        """The scorer of a bundle, or of a bundle's folder; the rest is as the class says."""
+        found = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        return cls(found, state=state, threshold=threshold, allow=allow, limits=limits)
 
     def __enter__(self) -> Self:
         return self
@@ -295,24 +287,10 @@ class StreamScorer:
         self.journal = journal = Journal(path, {"bundle": self.bundle.manifest["sha256"], "columns": shapes})
         self._secret = journal.secret
         restore(self.held.slots, journal.load_sessions(columns, 8 * SEEN))
-        keys, _ = journal.load_requests()
+        keys, self._memory.requests.noted[0] = journal.load_requests()
         if len(keys):
             note_requests(self._memory.requests, keys, np.empty(len(keys), bool))
         self._committed_requests = int(self._memory.requests.noted[0])
         self._memory.restore(journal.get, self.held.slots.counts)
         self._committed_lines = self._memory.told
         self.outbox.extend(journal.load_lines())
-
-
-def _check(*, gap_s: float, idle_s: float, max_sessions: int, tolerance_s: float, quiet_s: float) -> None:
-    mistakes = [
-        f"{name} is {value}, expected 0 or more seconds"
-        for name, value in {"gap_s": gap_s, "tolerance_s": tolerance_s, "quiet_s": quiet_s}.items()
-        if not value >= 0
-    ]
-    if not idle_s >= gap_s:
-        mistakes.append(f"idle_s is {idle_s}, expected at least gap_s, {gap_s}: a session must outlast its pauses")
-    if max_sessions < LEAST_SESSIONS:
-        mistakes.append(f"max_sessions is {max_sessions}, expected at least {LEAST_SESSIONS}")
-    if mistakes:
-        raise ConfigError(f"the stream cannot be set up: {'; '.join(mistakes)}.")

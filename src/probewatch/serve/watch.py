@@ -77,6 +77,7 @@ def watch(
 ) -> None:
     """Score queries while they come, and tell of each client that probes, once while it does."""
     from probewatch.data.labels import read_allow
+    from probewatch.score.limits import Limits
     from probewatch.score.stream import StreamScorer
     from probewatch.serve.screen import Screen
 
@@ -87,10 +88,11 @@ def watch(
     if as_json and alerts is None:
         raise ConfigError("--json prints one object on stdout, where the findings go; give --alerts FILE too.")
     screen = Screen(as_json=as_json, quiet=quiet)
-    scorer = StreamScorer.open(
-        bundle, state=state, threshold=threshold, allow=read_allow(allow) if allow else (), gap_s=gap, idle_s=idle,
-        max_sessions=max_sessions, tolerance_s=0.0 if logs else tolerance, quiet_s=quiet_after,
-    )  # fmt: skip
+    limits = Limits(
+        gap_s=gap, idle_s=idle, max_sessions=max_sessions, tolerance_s=0.0 if logs else tolerance, quiet_s=quiet_after
+    )
+    allowed = read_allow(allow) if allow else frozenset[str]()
+    scorer = StreamScorer.open(bundle, state=state, threshold=threshold, allow=allowed, limits=limits)
     run = _Watch(scorer, screen, metrics, commit_every)
     try:
         run.open_sinks(alerts, webhook, dead_letter)
