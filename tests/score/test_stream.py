@@ -245,9 +245,7 @@ def test_a_bundle_that_reads_from_both_ends_is_refused(bundle: Bundle) -> None:
 
 
 def test_all_wrong_limits_are_named_at_once() -> None:
-    with pytest.raises(
-        ConfigError, match="tolerance_s is -1.*idle_s is 10.*sessions is 5.*threads is 0"
-    ):
+    with pytest.raises(ConfigError, match=r"tolerance_s is -1.*idle_s is 10.*sessions is 5.*threads is 0"):
         Limits(tolerance_s=-1, idle_s=10, max_sessions=5, threads=0)
 
 
