@@ -100,16 +100,20 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def state_bytes(bundle: Bundle, clients: int = 20_000, rounds: int = 40) -> tuple[int, int]:
-    """Bytes a session whose window is full: what memory grew by, and what the arrays add up to."""
+def state_bytes(bundle: Bundle, clients: int = 40_000, first: int = 5_000, rounds: int = 34) -> tuple[int, int]:
+    """Bytes a session whose window is full: what memory grew by from some to all, and what the arrays add up to.
+
+    To be asked in a process of its own, in which no memory was freed before.
+    """
     traffic = Traffic(clients, list(bundle.scales))
     watch = StreamScorer(bundle, threshold=1.0, limits=Limits(max_sessions=clients))
-    watch.push(traffic.batch(np.zeros(MICRO_BATCH, np.int64)))
-    before = resident_bytes()
-    for _ in range(rounds):
-        for events in traffic.everyone():
-            watch.push(events)
-    return (resident_bytes() - before) // clients, watch.held.state_bytes
+    used = []
+    for some in (np.arange(first), np.arange(first, clients)):
+        for _ in range(rounds):
+            for at in range(0, len(some), MICRO_BATCH):
+                watch.push(traffic.batch(some[at : at + MICRO_BATCH]))
+        used.append(resident_bytes())
+    return (used[1] - used[0]) // (clients - first), watch.held.state_bytes
 
 
 def rate_of(bundle: Bundle, clients: int, rounds: int) -> float:
@@ -224,7 +228,11 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="settings that replace the default preset's")
     parser.add_argument("--clients", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--state-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.state_of:
+        print(*state_bytes(read_bundle(options.state_of)))
+        return
     with tempfile.TemporaryDirectory() as folder:
         bundle = read_bundle(options.bundle) if options.bundle else train(Path(folder) / "bundle", options.config)
         print(f"{bundle.manifest['network']}, {len(bundle.features)} features, {INPUTS} inputs, {os.cpu_count()} cores")
@@ -233,7 +241,8 @@ def main() -> None:
         for clients in options.clients:
             rates[clients] = rate_of(bundle, clients, options.rounds)
             print(f"{f'{clients:,} clients':34}{rates[clients]:9,.0f} events/s")
-        grown, arrays = state_bytes(bundle)
+        command = [sys.executable, __file__, "--state-of", str(bundle.folder)]
+        grown, arrays = map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())
         print(f"{'state of a session (its arrays)':34}{grown:9,} bytes ({arrays:,})")
         middle, slow = latency_ms(bundle)
         with tempfile.TemporaryDirectory() as cache:
