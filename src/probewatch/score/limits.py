@@ -16,7 +16,7 @@ class Limits:
     Attributes:
         gap_s: where the log names no session, a client's longer pause on a model starts a new one.
         idle_s: sessions without an event for longer are forgotten; at least ``gap_s``.
-        max_sessions: held at most, 1 GiB; beyond, the least recently used one makes room.
+        max_sessions: held at most (1 GiB if each takes 4 KiB); beyond, the least recently used one makes room.
         tolerance_s: events are put in order of time if none is further behind the latest; they are scored
             when no earlier one can come. 0: as they come.
         quiet_s: an incident without a query over the threshold for longer is resolved.

@@ -159,8 +159,8 @@ class StreamScorer:
             piece = events.slice(start, min(start + MICRO_BATCH, len(events)))
             arrivals = np.arange(self._memory.pushed, self._memory.pushed + len(piece), dtype=np.int64)
             self._memory.pushed += len(piece)
-            piece, arrivals = self._drop_repeats(piece, arrivals)
-            parts.append(self._score(*self._memory.queue.push(piece, arrivals)))
+            fresh = self._drop_repeats(piece, arrivals)
+            parts.append(self._score(*self._memory.queue.push(*fresh)))
         return Scores.concat(parts)
 
     def _drop_repeats(self, events: Events, arrivals: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
