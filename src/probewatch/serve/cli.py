@@ -29,6 +29,7 @@ from probewatch.serve.options import (
 )
 from probewatch.serve.profile import chosen_profiles, profile, tell_unprofiled
 from probewatch.serve.reading import choose_config, choose_detector, label_sessions, need_training_extra, open_log
+from probewatch.serve.watch import watch
 
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
@@ -225,6 +226,7 @@ app.command(
     epilog="Example: probewatch profile --train train.jsonl --holdout others.jsonl --model credit --out profiles"
 )(sentences(profile))
 app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(sentences(corpus))
+app.command(epilog="Example: tail -n +1 -F queries.jsonl | probewatch watch bundle --state state.db")(sentences(watch))
 
 
 def _train(data: Labelled, config: Config, out: Path, device: str, resume: bool, screen: Screen) -> Bundle:
