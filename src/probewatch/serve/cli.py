@@ -211,15 +211,17 @@ def demo(
     screen = Screen(as_json=as_json, quiet=quiet)
     need_training_extra()
     with as_file(files("probewatch") / "sample") as sample:
+        known = chosen_profiles(None, sample / "targets", None, screen)
         screen.line(
-            "1. Train on a week of queries to two models, labelled, and test on clients that training never saw"
+            "1. Train on a week of queries to two models, labelled, with what their owner knows of them, and test on"
+            " clients that training never saw"
         )
         with open_log([str(sample / "queries.jsonl.gz")], None, 1800.0, None, screen) as log:
-            data = label_sessions(log, sample / "labels.csv", sample / "allow.txt", screen)
+            data = replace(label_sessions(log, sample / "labels.csv", sample / "allow.txt", screen), profiles=known)
             detector = _train(data, choose_config("default", None, {}), out / "bundle", "auto", False, screen)
         screen.line("\n2. A verdict on every session of another log, of clients that are in neither")
         with open_log([str(sample / "new.jsonl.gz")], None, 1800.0, None, screen) as log:
-            _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen)
+            _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen, known)
 
 
 app.command(
