@@ -25,6 +25,7 @@ from probewatch.learn.presets import PRESETS, Config
 from probewatch.learn.trial import measure
 from probewatch.learn.views import view_sessions
 
+TOLD = ("roc_auc", "tpr_at_fpr_0.01", "tpr_at_threshold", "fpr_at_threshold")
 SHOWN = ("n", "roc_auc", "average_precision", "tpr_at_fpr_0.01", "tpr_at_threshold", "fpr_at_threshold")
 
 
@@ -38,6 +39,28 @@ def test_views(bundle: Bundle, data: Labelled, config: Config) -> dict[str, Any]
         if name == "whole":
             found[name] |= {"families": {family: one["rate"] for family, one in metrics["families"].items()}}
     return found
+
+
+def tell(found: dict[str, Any]) -> str:
+    """What the card says of models, attacks and uses that training never saw."""
+    whole = found["unseen"]["whole"]
+    head = [
+        "## On what it never saw",
+        "",
+        f"Tested on {whole['n']:,} sessions of the benchmark's test part (`probewatch corpus --benchmark`): other data"
+        " sets and models, half of the attacks of families that training never saw, half of the benign sessions of"
+        " uses that it never saw. Measured by `bench/shipped.py`, one seed.",
+        "",
+        "| what there is | ROC AUC | TPR at 1 % FPR | TPR at its threshold | FPR there |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    names = {"whole": "profile of the model", "no_confidence": "profile, no confidences", "unknown_model": "no profile"}
+    rows = [
+        f"| {text} | " + " | ".join(f"{found['unseen'][name][key]:.3f}" for key in SHOWN[1:] if key in TOLD) + " |"
+        for name, text in names.items()
+    ]
+    rates = [f"{family} {rate:.2f}" for family, rate in sorted(whole["families"].items())]
+    return "\n".join([*head, *rows, "", "Share of sessions that alert, by family: " + ", ".join(rates) + ".", ""])
 
 
 def main() -> None:
@@ -59,6 +82,8 @@ def main() -> None:
         "held out": {key: metrics[key] for key in SHOWN},
         "unseen": test_views(bundle, test, config),
     }
+    with (options.out / "README.md").open("a", encoding="utf-8") as card:
+        card.write("\n" + tell(found))
     print(json.dumps(found))
 
 
