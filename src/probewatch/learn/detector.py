@@ -30,7 +30,7 @@ from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
 from probewatch.learn.report import write_report
-from probewatch.learn.resume import digest_labels, find_finished, open_checkpoints
+from probewatch.learn.resume import digest_labels, digest_profiles, find_finished, open_checkpoints
 from probewatch.learn.threshold import pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trial import measure, measure_rivals
@@ -259,6 +259,7 @@ def _describe(data: Labelled, split: Split) -> dict[str, Any]:
     return {
         "sha256": data.sha256,
         "labels": digest_labels(data),
+        "profiles": digest_profiles(data),
         "sessions": len(data.sessions),
         "events": len(data.sessions.time_s),
         "models": sorted(set(data.sessions.model.tolist())),
