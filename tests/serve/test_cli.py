@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,14 @@ def config(tmp_path: Path) -> Path:
 def test_train_evaluate_score_inspect_in_a_row(log_files: tuple[Path, Path], config: Path, tmp_path: Path) -> None:
     log, labels = log_files
     out = tmp_path / "bundle"
-    shown = _run("train", log, "--labels", labels, "--config", config, "--out", out).stdout
+    daily = ("--max-alerts-per-day", 20, "--sessions-per-day", 100)
+    shown = _run("train", log, "--labels", labels, "--config", config, "--out", out, *daily).stdout
+    assert "chosen for at most 20 % of benign sessions" in shown
+    assert re.search(r"on the test split: [\d.]+ % \(95 %: [\d.]+ % to [\d.]+ %\) of \d+ benign sessions", shown)
+    assert re.search(r"out of fold: [\d.]+ % \(95 %: [\d.]+ % to [\d.]+ %\) of \d+ benign sessions", shown)
+    card = (out / "README.md").read_text()
+    for row in ("FPR at the threshold", "FPR out of fold"):
+        assert re.search(rf"\| {row} +\| +[\d.]+ \([\d.]+ to [\d.]+\) \|", card)
     assert "LSTM" in shown
     assert "boosting" in shown
     assert str(out / "report" / "index.html") in shown.replace("\n", "")

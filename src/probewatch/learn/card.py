@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probewatch.data.wording import counted
+from probewatch.learn.markup import alarm_interval
 from probewatch.learn.presets import Config
 
 
@@ -32,7 +33,9 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         ("average precision", _figure(metrics, "average_precision")),
         ("TPR at 1 % FPR", _figure(metrics, "tpr_at_fpr_0.01")),
         ("TPR at the threshold", _figure(metrics, "tpr_at_threshold")),
-        ("FPR at the threshold", _figure(metrics, "fpr_at_threshold")),
+        ("FPR at the threshold", _share(metrics["fpr_at_threshold"], alarm_interval(metrics))),
+        ("its budget", f"{metrics['max_fpr']:.4g}"),
+        ("FPR out of fold", _share(metrics["out_of_fold"]["fpr"], metrics["out_of_fold"]["interval"])),
         ("events until the alert, median", _number((metrics.get("delay") or {}).get("median"))),
     ]
     rows += [(f"ROC AUC of {name}", _number(one["roc_auc"])) for name, one in (metrics.get("rivals") or {}).items()]
@@ -75,7 +78,9 @@ membership inference (MITRE ATLAS AML.T0024.000). {streams}
 |{"-" * (width + 2)}|{"-" * 25}:|
 {table}
 
-It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session.
+It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session. The
+interval of the rate out of fold, on {counted(metrics["out_of_fold"]["benign"], "benign session")} by networks that did
+not learn from them, takes sessions for independent; that of the test resamples its clients.
 
 ## What it is not
 
@@ -99,5 +104,10 @@ def _figure(metrics: Mapping[str, Any], name: str) -> str:
     value = metrics.get(name)
     if value is None:
         return "too few benign sessions" if name.startswith("tpr_at_fpr") else "none"
-    interval = (metrics.get("intervals") or {}).get(name)
+    return _share(value, (metrics.get("intervals") or {}).get(name))
+
+
+def _share(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return "none"
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

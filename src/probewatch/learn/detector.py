@@ -31,7 +31,7 @@ from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
 from probewatch.learn.report import write_report
 from probewatch.learn.resume import digest_labels, digest_profiles, find_finished, open_checkpoints
-from probewatch.learn.threshold import pick_threshold
+from probewatch.learn.threshold import attained, pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trial import measure, measure_rivals
 from probewatch.learn.views import WHOLE, shifts_of, stack, view_sessions
@@ -98,10 +98,11 @@ def train_detector(
 
     held = {name: _out_of_fold(fitted, folds, scaler, view, config) for name, view in views.items()}
     calibration = _calibrate(held[WHOLE], data.label) if masked else (1.0, 0.0)
+    benign = {name: calibration[0] * one[data.label == 0] + calibration[1] for name, one in held.items()}
+    benign = {name: one[~np.isnan(one)] for name, one in benign.items()}
     threshold, shifts = config.threshold, dict[str, float]()
     if not threshold:
-        benign = {name: calibration[0] * one[data.label == 0] + calibration[1] for name, one in held.items()}
-        thresholds = {name: pick_threshold(one[~np.isnan(one)], budget) for name, one in benign.items()}
+        thresholds = {name: pick_threshold(one, budget) for name, one in benign.items()}
         threshold, shifts = float(sigmoid(np.array(thresholds[WHOLE]))), shifts_of(thresholds, config.features)
     models = [one.model for one in fitted]
     graph = build_graph(models, scaler, config.features, calibration, shifts)
@@ -115,6 +116,7 @@ def train_detector(
     if rivals:
         metrics["rivals"] = measure_rivals(data, sequences, split, seen, budget, predictions, tested, config)
     metrics["max_fpr"] = budget
+    metrics["out_of_fold"] = attained(sigmoid(benign[WHOLE]), threshold)
     history = _mean_history([one.history for one in fitted])
     manifest = {
         "features": list(config.features),

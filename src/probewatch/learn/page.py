@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probewatch.data.wording import counted
 from probewatch.learn import plots
 from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section
-from probewatch.learn.markup import document, figure, number, percent, safe
+from probewatch.learn.markup import alarm_interval, document, figure, number, percent, safe
 
 MOST_FAMILIES = 40
 
@@ -144,10 +144,10 @@ def _interval(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def _false_alarm_interval(metrics: Mapping[str, Any]) -> str:
-    """With no false alarm seen, resampling says "0 to 0"; the rule of three says what that is worth."""
-    if metrics["fpr_at_threshold"] == 0:
-        return f"none seen; 95 %: below {percent(min(1.0, 3 / metrics['n_benign']))}"
-    return _interval(metrics, "fpr_at_threshold")
+    interval = alarm_interval(metrics)
+    if interval and metrics["fpr_at_threshold"] == 0:
+        return f"none seen; 95 %: below {percent(interval[1])}"
+    return f"95 %: {percent(interval[0])} to {percent(interval[1])}" if interval else ""
 
 
 def _precision_sentence(metrics: Mapping[str, Any]) -> str:

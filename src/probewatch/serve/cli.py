@@ -80,6 +80,13 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of weights and batches.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the split.")] = None,
     max_fpr: Annotated[float | None, typer.Option(metavar="F", help="Share of benign sessions that may alert.")] = None,
+    max_alerts_per_day: Annotated[
+        float | None,
+        typer.Option("--max-alerts-per-day", metavar="N", help="The same as false alarms a day, at this traffic:"),
+    ] = None,
+    sessions_per_day: Annotated[
+        float | None, typer.Option("--sessions-per-day", metavar="N", help="Sessions that a day brings.")
+    ] = None,
     allow: AllowFile = None,
     profiles: ProfilesDir = None,
     targets: TargetsDir = None,
@@ -98,6 +105,7 @@ def train(
     changes = {
         "features": features.split(",") if features is not None else None,
         "split": split, "seed": seed, "split_seed": split_seed, "max_fpr": max_fpr,
+        "max_alerts_per_day": max_alerts_per_day, "sessions_per_day": sessions_per_day,
     }  # fmt: skip
     screen = Screen(as_json=as_json, quiet=quiet)
     chosen = choose_config(preset, config, changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,11 +160,40 @@ def told_losses(screen: Screen, bar: Callable[[float, float, str], None]) -> Cal
 def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> None:
     """The outcome of ``train``."""
     report = bundle.folder / "report"
-    screen.note(f"False-alarm budget: {metrics['max_fpr']:.1%} of benign sessions.")
     screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}.")
     screen.table(figures_table(metrics))
+    for sentence in _threshold_lines(bundle, metrics):
+        screen.line(sentence)
     screen.line(f"Detector: {bundle.folder}   Report: {report / 'index.html'}")
     screen.json({**metrics, "bundle": str(bundle.folder), "report": str(report)})
+
+
+def _threshold_lines(bundle: Bundle, metrics: Mapping[str, Any]) -> list[str]:
+    """The threshold, what it lets through on the test split and out of fold, and what it was chosen for."""
+    from probewatch.learn.markup import alarm_interval
+
+    apart = metrics.get("out_of_fold") or {"benign": 0, "fpr": None, "interval": None}
+    given = bundle.manifest["config"]["threshold"]
+    chosen = "as asked for" if given else f"chosen for at most {rate(metrics['max_fpr'])} of benign sessions"
+    return [
+        f"It alerts at a score of {metrics['threshold']:.4f}, {chosen}.",
+        f"False alarms on the test split: {rate(metrics['fpr_at_threshold'], alarm_interval(metrics))}"
+        f" of {counted(metrics['n_benign'], 'benign session')}.",
+        f"False alarms out of fold: {rate(apart['fpr'], apart['interval'])}"
+        f" of {counted(apart['benign'], 'benign session')} (Clopper-Pearson).",
+    ]
+
+
+def rate(share: float | None, interval: Sequence[float] | None = None) -> str:
+    """A share in percent, small ones in full, with its 95 % interval.
+
+    >>> rate(0.00025), rate(0.012, (0.0051, 0.02))
+    ('0.025 %', '1.2 % (95 %: 0.51 % to 2 %)')
+    """
+    if share is None:
+        return "–"
+    ends = [f"{100 * end:.2g} %" for end in interval or ()]
+    return f"{100 * share:.3g} %" + (f" (95 %: {ends[0]} to {ends[1]})" if ends else "")
 
 
 def show_evaluated(screen: Screen, metrics: Mapping[str, Any], report: Path) -> None:
