@@ -86,6 +86,26 @@ def test_json_is_one_object_on_stdout(bundle: Bundle, log_files: tuple[Path, Pat
     assert json.loads(_run("inspect", bundle.folder, "--json").stdout)["features"] == bundle.features
 
 
+def test_a_stated_share_of_attacks_is_told_and_changes_no_alert(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log, labels = log_files
+    usual = json.loads(_run("score", bundle.folder, log, "--json").stdout)
+    result = _run("score", bundle.folder, log, "--prior", 0.001, "--json")
+    moved = json.loads(result.stdout)
+    assert "probabilities where 0.1 % of the sessions are attacks" in result.stderr
+    assert (usual["prior"], moved["prior"]) == (bundle.prior, 0.001)
+    assert moved["alerts"] == usual["alerts"] > 0
+    assert moved["threshold"] < usual["threshold"]
+    words = ("evaluate", bundle.folder, log, "--labels", labels, "--out", tmp_path, "--json")
+    usual, moved = json.loads(_run(*words).stdout), json.loads(_run(*words, "--prior", 0.001).stdout)
+    assert any("0.1 % of the sessions" in note for note in moved["notes"])
+    for name in ("confusion_matrix", "roc_auc", "delay"):
+        assert usual[name] == moved[name]
+    assert moved["loss"] != usual["loss"]
+    assert "expected one above 0 and below 1" in _run("score", bundle.folder, log, "--prior", 1, code=2).stderr
+
+
 def test_quiet_prints_nothing(bundle: Bundle, log_files: tuple[Path, Path]) -> None:
     result = _run("score", bundle.folder, log_files[0], "--quiet")
     assert result.stdout == ""

@@ -122,6 +122,7 @@ def train_detector(
         "features": list(config.features),
         "decision": config.decision,
         "threshold": threshold,
+        "prior": _prior(data.label[learned if masked else split.train], config),
         "streams": not config.bidirectional,
         "masks": masked,
         "baseline": _baseline(sequences.take(seen[data.label[seen] == 0]), config),
@@ -245,6 +246,12 @@ def _calibrate(held: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[floa
     fitted = LogisticRegression(C=1e6).fit(held[known, None], label[known])
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return (slope, intercept) if slope > 0 else (1.0, 0.0)
+
+
+def _prior(label: NDArray[np.int8], config: Config) -> float:
+    """The share of attacks at which scores are probabilities; weights that balance the classes make it a half, which
+    the calibration undoes."""
+    return 0.5 if config.balanced and config.folds < 2 else float(np.mean(label == 1))
 
 
 def _mean_history(histories: list[list[Epoch]]) -> list[Epoch]:

@@ -21,6 +21,7 @@ from probewatch.serve.options import (
     LabelsFile,
     Logs,
     Map,
+    Prior,
     ProfilesDir,
     Quiet,
     Rejects,
@@ -124,6 +125,7 @@ def evaluate(
     logs: Logs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the report.")],
     labels: LabelsFile = None,
+    prior: Prior = None,
     allow: AllowFile = None,
     profiles: ProfilesDir = None,
     targets: TargetsDir = None,
@@ -146,7 +148,8 @@ def evaluate(
 
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        metrics = evaluate_detector(detector, replace(label_sessions(log, labels, allow, screen), profiles=known), out)
+        data = replace(label_sessions(log, labels, allow, screen), profiles=known)
+        metrics = evaluate_detector(detector, data, out, prior=prior)
     show_evaluated(screen, metrics, out / "report")
 
 
@@ -160,6 +163,7 @@ def score(
         typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv, either with .gz, or .parquet."),
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
+    prior: Prior = None,
     allow: AllowFile = None,
     profiles: ProfilesDir = None,
     targets: TargetsDir = None,
@@ -178,7 +182,7 @@ def score(
     detector = read_bundle(bundle)
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        _score(detector, log, out, threshold, allow, screen, known)
+        _score(detector, log, out, threshold, allow, screen, known, prior)
 
 
 @app.command(epilog="Example: probewatch inspect queries.jsonl.gz")
@@ -258,11 +262,13 @@ def _score(
     allow: Path | None,
     screen: Screen,
     profiles: Profiles | None = None,
+    prior: float | None = None,
 ) -> None:
     from contextlib import nullcontext
 
     from probewatch.bundle import Overlap
     from probewatch.data.labels import read_allow
+    from probewatch.network import tell_prior
     from probewatch.score.batch import Scorer
     from probewatch.score.verdicts import VerdictFile
     from probewatch.serve.show import JSON_ROWS, ROWS, Tally, show_verdicts
@@ -270,7 +276,7 @@ def _score(
     if out and out.resolve() in {path.resolve() for path in log.paths}:
         raise ConfigError(f"{out}: it is the log itself, expected another file; choose another --out.")
     allowed = read_allow(allow) if allow else frozenset()
-    scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles)
+    scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles, prior=prior)
     tally = Tally(JSON_ROWS if screen.as_json else ROWS)
     models: Counter[str] = Counter()
     file = VerdictFile(out) if out else nullcontext()
@@ -281,6 +287,9 @@ def _score(
             tally.add(verdicts)
             models.update(verdicts.model)
             bar(tally.events, log.counts.events, "")
+    if prior is not None:
+        screen.note(tell_prior(prior, bundle.prior))
     overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"))
     told = tell_unprofiled(models, scorer.profiles, screen) if scorer.wants_profiles else {}
+    told["prior"] = scorer.prior
     show_verdicts(screen, log, tally, scorer.threshold, out, overlap, told)

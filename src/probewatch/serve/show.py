@@ -130,9 +130,9 @@ def show_verdicts(
     threshold: float,
     out: Path | None,
     overlap: Overlap,
-    unprofiled: Mapping[str, Any],
+    told: Mapping[str, Any],
 ) -> None:
-    """The outcome of ``score``; ``unprofiled`` goes into the JSON as it is."""
+    """The outcome of ``score``; ``told`` goes into the JSON as it is."""
     counts = asdict(log.counts)
     for sentence in overlap.sentences():
         screen.note(sentence)
@@ -141,7 +141,7 @@ def show_verdicts(
     if out:
         screen.line(f"Verdicts: {out}")
     form: dict[str, Any] = {"sessions": tally.sessions, "alerts": tally.alerts, "threshold": threshold}
-    form |= {"cut_short": list(log.cut_short), "overlap": overlap.to_json(), **unprofiled}
+    form |= {"cut_short": list(log.cut_short), "overlap": overlap.to_json(), **told}
     screen.json({**counts, **form, "out": str(out) if out else None, "highest": tally.highest})
 
 
