@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from probewatch.data.columns import DEFAULT, FEATURES
+from probewatch.data.estimate import estimate_profile
 from probewatch.data.profile import Profiles, Records, build_profile
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import learn_scales
@@ -90,6 +91,20 @@ def test_the_signs_that_are_missing_in_a_view_are_those_that_its_shift_counts_on
     assert signs & _lacking(views["unknown_model"]) == {"member_ratio", "confidence_rank"}
     assert signs & _lacking(views["no_inputs"]) == {"centre_distance"}
     assert signs & _lacking(views["no_confidence"]) == {"member_ratio", "confidence_rank", "log_odds"}
+
+
+def test_an_estimated_profile_counts_as_none(labelled: Labelled) -> None:
+    """It knows no training records, so the shift of a log without profile applies, and no other."""
+    estimated = {"credit": estimate_profile(labelled.sessions, "credit")}
+    view = _views(labelled, estimated)[WHOLE]
+    lacking = _lacking(view)
+    assert {one.sign for one in VIEWS.values()} & lacking == {"member_ratio"}
+    assert {one for one in DEFAULT if FEATURES[one].group == "members"} <= lacking
+    assert {"nearest_rank", "centre_rank"}.isdisjoint(lacking), "what a log can tell of strangers' queries is used"
+    ratio = view.values[:, DEFAULT.index("member_ratio")]
+    rank = view.values[:, DEFAULT.index("confidence_rank")]
+    assert np.isnan(ratio).all()
+    assert not np.isnan(rank).any()
 
 
 def test_the_graph_shifts_a_step_exactly_where_a_sign_is_missing() -> None:
