@@ -34,7 +34,7 @@ from probewatch.learn.resume import digest_labels, digest_profiles, find_finishe
 from probewatch.learn.threshold import attained, pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trial import measure, measure_rivals
-from probewatch.learn.views import WHOLE, shifts_of, stack, view_sessions
+from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, view_sessions
 from probewatch.network import Network, sigmoid
 
 USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
@@ -103,7 +103,8 @@ def train_detector(
     threshold, shifts = config.threshold, dict[str, float]()
     if not threshold:
         thresholds = {name: pick_threshold(one, budget) for name, one in benign.items()}
-        threshold, shifts = float(sigmoid(np.array(thresholds[WHOLE]))), shifts_of(thresholds, config.features)
+        shifts = shifts_of(thresholds, shown_in(sequences, config.features))
+        threshold = float(sigmoid(np.array(thresholds[WHOLE])))
     models = [one.model for one in fitted]
     graph = build_graph(models, scaler, config.features, calibration, shifts)
 
