@@ -8,6 +8,7 @@ from typing import Any
 from probewatch.data.wording import counted
 from probewatch.learn.markup import alarm_interval
 from probewatch.learn.presets import Config
+from probewatch.learn.views import describe_view
 
 
 def describe_network(config: Config) -> str:
@@ -46,6 +47,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         if manifest["streams"]
         else ("It reads a session from both ends: it scores finished sessions and **cannot stream**.")
     )
+    views = _views(metrics.get("views") or {})
     made = (
         f"{counted(data['train'], 'session')} trained it, {data['valid']:,} validated it, {data['test']:,} tested it "
         f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
@@ -78,9 +80,9 @@ membership inference (MITRE ATLAS AML.T0024.000). {streams}
 |{"-" * (width + 2)}|{"-" * 25}:|
 {table}
 
-It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session. The
-interval of the rate out of fold, on {counted(metrics["out_of_fold"]["benign"], "benign session")} by networks that did
-not learn from them, takes sessions for independent; that of the test resamples its clients.
+{views}It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session.
+The interval of the rate out of fold, on {counted(metrics["out_of_fold"]["benign"], "benign session")} by networks that
+did not learn from them, takes sessions for independent; that of the test resamples its clients.
 
 ## What it is not
 
@@ -94,6 +96,20 @@ can be much harder. Test it on your own log with `probewatch evaluate`.
 probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
 ```
 """
+
+
+def _views(views: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of what the detector does where a log or its reader knows less; empty where that is all."""
+    if len(views) < 2:
+        return ""
+    figures = ("roc_auc", "tpr_at_threshold", "fpr_at_threshold")
+    width = max(len(describe_view(name)) for name in views)
+    lines = [f"| {'the same sessions as':<{width}} | ROC AUC | TPR there | FPR there |"]
+    lines += [f"|{'-' * (width + 2)}|--------:|----------:|----------:|"]
+    for name, one in views.items():
+        auc, tpr, fpr = (_share(one.get(figure), None) for figure in figures)
+        lines.append(f"| {describe_view(name):<{width}} | {auc:>7} | {tpr:>9} | {fpr:>9} |")
+    return "One detector serves poorer logs too, at the same threshold:\n\n" + "\n".join(lines) + "\n\n"
 
 
 def _number(value: Any) -> str:

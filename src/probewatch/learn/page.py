@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probewatch.data.wording import counted
 from probewatch.learn import plots
-from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section
+from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section, views_section
 from probewatch.learn.markup import alarm_interval, document, figure, number, percent, safe
 
 MOST_FAMILIES = 40
@@ -42,8 +42,8 @@ def render(
     """The whole page; what is missing in the figures is left out of it.
 
     Args:
-        metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` (name to
-            the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
+        metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` and ``views``
+            (name to the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
         scored: what the curves are drawn from.
         history: the losses of each epoch, or None.
         title: plain text.
@@ -52,6 +52,7 @@ def render(
         _header(metrics, title),
         _cards(metrics),
         rivals_section(metrics),
+        views_section(metrics),
         _threshold(metrics),
         _families(metrics),
         _curves(metrics, scored, history),

@@ -75,6 +75,15 @@ def without(sessions: Sessions, lacks: Sequence[str]) -> Sessions:
     return sessions
 
 
+def describe_view(name: str) -> str:
+    """A view in words.
+
+    >>> describe_view("no_inputs")
+    'a log without input vectors'
+    """
+    return VIEWS[name].text if name in VIEWS else "all that the log and the profiles tell"
+
+
 def shown_in(view: Ragged, names: Sequence[str]) -> list[str]:
     """Those of its features, by name, that any step tells."""
     told = ~np.isnan(view.values).all(axis=0)
