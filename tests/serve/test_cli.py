@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probewatch.bundle import MANIFEST, Bundle, read_bundle
+from probewatch.data.columns import FEATURES
 from probewatch.serve.cli import app
 
 FEW = 'features = ["log_odds", "log_gap", "nearest_distance", "changed_share"]'  # so that boosting is quick
@@ -52,6 +53,12 @@ def test_train_evaluate_score_inspect_in_a_row(log_files: tuple[Path, Path], con
     card = (out / "README.md").read_text()
     for row in ("FPR at the threshold", "FPR out of fold"):
         assert re.search(rf"\| {row} +\| +[\d.]+ \([\d.]+ to [\d.]+\) \|", card)
+    for told in ("a log without input vectors", "a log with hashes in the place of input vectors"):
+        assert re.search(
+            rf"^With {told}: ROC AUC [\d.]+, at the threshold TPR [\d.]+, FPR [\d.]+\.$", shown, re.MULTILINE
+        )
+        assert re.search(rf"^\| {told} +\| +[\d.]+ \| +[\d.]+ \| +[\d.]+ \|$", card, re.MULTILINE)
+        assert told in (out / "report" / "index.html").read_text()
     assert "LSTM" in shown
     assert "boosting" in shown
     assert str(out / "report" / "index.html") in shown.replace("\n", "")
@@ -104,6 +111,24 @@ def test_a_stated_share_of_attacks_is_told_and_changes_no_alert(
         assert usual[name] == moved[name]
     assert moved["loss"] != usual["loss"]
     assert "expected one above 0 and below 1" in _run("score", bundle.folder, log, "--prior", 1, code=2).stderr
+
+
+def test_inspect_tells_what_a_log_and_what_a_profile_would_give(log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    own = sum(feature.group not in ("profile", "members") for feature in FEATURES.values())
+    profile, members = (sum(f.group == group for f in FEATURES.values()) for group in ("profile", "members"))
+    shown = _run("inspect", log_files[0]).stdout
+    assert f"{own} of {own}\n" in shown
+    assert f"{profile} of the model and {members} of the training records" in shown
+    assert "has no" not in shown
+    lines = [json.loads(line) for line in _text(log_files[0]).splitlines()[:30]]
+    for line in lines:
+        del line["details"]["queryResponse"]["confidence"]
+        line["details"]["queryInput"]["featureVector"] = "5f3a" * 4
+    hashed = tmp_path / "hashed.jsonl"
+    hashed.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = _run("inspect", hashed).stdout
+    assert "the log has no confidence, hashes for inputs, which tell repeats alone" in shown
+    assert "none: it needs confidences or inputs" in shown
 
 
 def test_quiet_prints_nothing(bundle: Bundle, log_files: tuple[Path, Path]) -> None:
