@@ -65,7 +65,16 @@ def _records(touched: float, share: float, excess: float) -> str:
 
 BEHAVIOURS = (
     Behaviour(
-        ("on_record", "near_record", "records_", "record_evidence", "anchor_share", "touch_"),
+        (
+            "on_record",
+            "near_record",
+            "records_",
+            "record_evidence",
+            "record_distance",
+            "around_",
+            "anchor_share",
+            "touch_",
+        ),
         ("records_touched", "records_share", "records_excess"),
         _records,
         total=True,
