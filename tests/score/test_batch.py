@@ -172,9 +172,11 @@ def test_another_share_of_attacks_moves_every_score_and_no_alert(
 
 
 def test_a_threshold_of_ones_own_is_on_the_moved_scores(bundle: Bundle, sessions: Sessions) -> None:
-    (verdict,) = Scorer(bundle, prior=0.01, threshold=0.2).score([sessions])
-    assert np.array_equal(verdict.alert, verdict.score >= 0.2)
-    assert verdict.alert.any()
+    (usual,) = Scorer(bundle, prior=0.01).score([sessions])
+    middle = float(np.median(usual.score)) + 1e-9
+    (verdict,) = Scorer(bundle, prior=0.01, threshold=middle).score([sessions])
+    assert np.array_equal(verdict.alert, verdict.score >= middle)
+    assert verdict.alert.sum() == len(sessions) // 2
 
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -1.0, float("nan")])
