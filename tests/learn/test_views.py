@@ -25,10 +25,11 @@ from probewatch.network import Network
 
 
 @pytest.fixture(scope="module")
-def profiles() -> Profiles:
-    """Of the model of the shared log."""
+def profiles(labelled: Labelled) -> Profiles:
+    """Of the model of the shared log, some of whose queries are training records."""
     random = np.random.default_rng(0)
     train, holdout = (Records(random.normal(size=(80, 6)), random.uniform(0.5, 1.0, 80)) for _ in range(2))
+    train.inputs[:40] = labelled.sessions.inputs.reshape(-1, 6)[:400:10]
     return {"credit": build_profile(train, holdout, bytes(16), "credit")}
 
 

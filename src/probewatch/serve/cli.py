@@ -30,6 +30,7 @@ from probewatch.serve.options import (
 )
 from probewatch.serve.profile import chosen_profiles, profile, tell_unprofiled
 from probewatch.serve.reading import choose_config, choose_detector, label_sessions, need_training_extra, open_log
+from probewatch.serve.watch import watch
 
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
@@ -222,21 +223,24 @@ def demo(
     screen = Screen(as_json=as_json, quiet=quiet)
     need_training_extra()
     with as_file(files("probewatch") / "sample") as sample:
+        known = chosen_profiles(None, sample / "targets", None, screen)
         screen.line(
-            "1. Train on a week of queries to two models, labelled, and test on clients that training never saw"
+            "1. Train on a week of queries to two models, labelled, with what their owner knows of them, and test on"
+            " clients that training never saw"
         )
         with open_log([str(sample / "queries.jsonl.gz")], None, 1800.0, None, screen) as log:
-            data = label_sessions(log, sample / "labels.csv", sample / "allow.txt", screen)
+            data = replace(label_sessions(log, sample / "labels.csv", sample / "allow.txt", screen), profiles=known)
             detector = _train(data, choose_config("default", None, {}), out / "bundle", "auto", False, screen)
         screen.line("\n2. A verdict on every session of another log, of clients that are in neither")
         with open_log([str(sample / "new.jsonl.gz")], None, 1800.0, None, screen) as log:
-            _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen)
+            _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen, known)
 
 
 app.command(
     epilog="Example: probewatch profile --train train.jsonl --holdout others.jsonl --model credit --out profiles"
 )(sentences(profile))
 app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(sentences(corpus))
+app.command(epilog="Example: tail -n +1 -F queries.jsonl | probewatch watch bundle --state state.db")(sentences(watch))
 
 
 def _train(data: Labelled, config: Config, out: Path, device: str, resume: bool, screen: Screen) -> Bundle:
