@@ -116,8 +116,8 @@ def test_a_stated_share_of_attacks_is_told_and_changes_no_alert(
 def test_inspect_tells_what_a_log_and_what_a_profile_would_give(log_files: tuple[Path, Path], tmp_path: Path) -> None:
     own = sum(feature.group not in ("profile", "members") for feature in FEATURES.values())
     profile, members = (sum(f.group == group for f in FEATURES.values()) for group in ("profile", "members"))
-    shown = _run("inspect", log_files[0]).stdout
-    assert f"{own} of {own}\n" in shown
+    shown = " ".join(_run("inspect", log_files[0]).stdout.split())
+    assert f"features {own} of {own} more with a profile" in shown
     assert f"{profile} of the model and {members} of the training records" in shown
     assert "has no" not in shown
     lines = [json.loads(line) for line in _text(log_files[0]).splitlines()[:30]]
@@ -126,7 +126,7 @@ def test_inspect_tells_what_a_log_and_what_a_profile_would_give(log_files: tuple
         line["details"]["queryInput"]["featureVector"] = "5f3a" * 4
     hashed = tmp_path / "hashed.jsonl"
     hashed.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    shown = _run("inspect", hashed).stdout
+    shown = " ".join(_run("inspect", hashed).stdout.split())
     assert "the log has no confidence, hashes for inputs, which tell repeats alone" in shown
     assert "none: it needs confidences or inputs" in shown
 
