@@ -58,6 +58,11 @@ class Bundle:
         """A session whose score reaches it raises an alert."""
         return float(self.manifest["threshold"])
 
+    @property
+    def prior(self) -> float:
+        """The share of attacks at which its scores are probabilities: that of the sessions it was calibrated on."""
+        return float(self.manifest.get("prior", self.manifest["data"]["attack_share"]))
+
 
 def is_bundle(path: Path | str) -> bool:
     """True for a folder with a ``manifest.json``."""

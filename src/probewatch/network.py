@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import ranges
-from probewatch.errors import BundleError
+from probewatch.errors import BundleError, ConfigError
 
 BATCH = 12  # sequences go into a graph call by dozens: so many rows MLAS multiplies at once
 STEPS = 1200  # steps of a graph call, as near as dozens come: more would outgrow a core's cache
@@ -119,33 +120,69 @@ def _batches(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArr
     return batches
 
 
+def prior_shift(prior: float, share: float) -> float:
+    """What to add to log-odds that are probabilities where ``share`` of the sessions are attacks, if ``prior`` are.
+
+    Bayes' rule, as the likelihoods of attack and benign use stay as they are (Saerens, Latinne and Decaestecker 2002).
+
+    >>> round(prior_shift(0.01, 0.5), 4)
+    -4.5951
+
+    Raises:
+        ConfigError: one is not above 0 and below 1.
+    """
+    for name, value in (("the stated share of attacks", prior), ("the share of attacks in training", share)):
+        if not 0 < value < 1:
+            raise ConfigError(f"{name} is {value}, expected one above 0 and below 1.")
+    return math.log(prior / (1 - prior)) - math.log(share / (1 - share))
+
+
+def shifted(score: float, shift: float) -> float:
+    """A score whose log-odds are ``shift`` higher; 0 and 1 stay."""
+    if shift == 0 or not 0 < score < 1:
+        return score
+    return float(sigmoid(np.array(math.log(score) - math.log1p(-score) + shift)))
+
+
+def tell_prior(prior: float, share: float) -> str:
+    """What a person should know of scores at another share of attacks than the training's."""
+    return (
+        f"Scores are probabilities where {100 * prior:.3g} % of the sessions are attacks ({100 * share:.3g} % of the"
+        " training's were); the threshold moved with them, so the bundle's alerts stay the same."
+    )
+
+
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Logits as probabilities, float64, without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64))))
+    """Logits as probabilities, float64, without overflow, and exact near 0 too: a rare attack's scores lie there."""
+    logits = logits.astype(np.float64)
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits < 0, small, 1.0) / (1.0 + small))
 
 
 def summarise(
-    logits: NDArray[np.float32], offsets: NDArray[np.int64], threshold: float, decision: str
+    logits: NDArray[np.float32], offsets: NDArray[np.int64], threshold: float, decision: str, shift: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """From the logit after every query to the verdict on every session.
 
     Args:
         logits: (N,) of S sessions laid end to end.
         offsets: (S + 1,) where they begin.
-        threshold: from 0 to 1.
+        threshold: from 0 to 1, of the logits as they are.
         decision: ``peak`` or ``last``.
+        shift: what the log-odds of the scores that are given back are higher, see :func:`prior_shift`.
 
     Returns:
         (S,) score; (S,) score after the last query; (S,) number of the first query, from 1, that reached
         the threshold (of the last query, if the last decides), 0 for none.
     """
     scores = sigmoid(logits)
-    last = scores[offsets[1:] - 1]
+    told = sigmoid(logits + np.float64(shift)) if shift else scores
+    last = told[offsets[1:] - 1]
     lengths = np.diff(offsets)
     if decision == "last":
-        return last, last, np.where(last >= threshold, lengths, 0)
-    peak = np.maximum.reduceat(scores, offsets[:-1])
+        return last, last, np.where(scores[offsets[1:] - 1] >= threshold, lengths, 0)
+    peak = np.maximum.reduceat(told, offsets[:-1])
     numbers = ranges(np.ones(len(lengths), np.int64), lengths)
     crossed = np.where(scores >= threshold, numbers, np.iinfo(np.int64).max)
     first = np.minimum.reduceat(crossed, offsets[:-1])
-    return peak, last, np.where(peak >= threshold, first, 0)
+    return peak, last, np.where(np.maximum.reduceat(scores, offsets[:-1]) >= threshold, first, 0)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from probewatch.bundle import MANIFEST, Bundle, read_bundle
+from probewatch.data.profile import Records, build_profile
 from probewatch.data.records import Sessions
 from probewatch.errors import ConfigError, DataError, OutputError
 from probewatch.learn.detector import train_detector
@@ -127,6 +128,34 @@ def test_resuming_says_from_where_or_why_not(labelled: Labelled, quick: Config, 
         "Nothing to resume, so training starts anew: the stopped run had other settings (seed).",
         "Nothing to resume, so training starts anew: the stopped run had another log.",
     ]
+
+
+def test_a_run_with_other_profiles_is_another_run(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    known = [
+        replace(labelled, profiles={"credit": build_profile(_records(random), _records(random), bytes(16), "credit")})
+        for _ in range(2)
+    ]
+    config = replace(quick, features=(*FEW, "member_ratio"), epochs=2)
+    notes: list[str] = []
+    train = partial(train_detector, config=config, folder=tmp_path, rivals=False, resume=True, note=notes.append)
+    for data in (known[0], known[1], labelled):
+        with pytest.raises(KeyboardInterrupt):
+            train(data, told=_stop_after(1))
+    train(labelled)
+    with pytest.raises(KeyboardInterrupt):
+        train(known[1], told=_stop_after(1))
+    anew = "Nothing to resume, so training starts anew: "
+    assert notes[1:] == [
+        f"{anew}the stopped run had other profiles.",
+        f"{anew}the stopped run had other profiles.",
+        "Resuming the stopped run after epoch 1 of network 1.",
+        f"{anew}no stopped run is in {tmp_path}.",
+    ]
+
+
+def _records(random: np.random.Generator) -> Records:
+    return Records(random.normal(size=(60, 6)), random.uniform(0.5, 1.0, 60))
 
 
 def test_resuming_a_finished_run_trains_nothing(labelled: Labelled, quick: Config, tmp_path: Path) -> None:

@@ -175,6 +175,22 @@ def test_a_rival_that_loses_is_said_to_lose(tmp_path):
     assert "No rival does better than the LSTM on ROC AUC or average precision." in page(tmp_path)
 
 
+def test_each_view_has_a_row_in_words(tmp_path):
+    made = arguments()
+    whole = made["metrics"]
+    poorer = {**whole, "roc_auc": 0.625, "tpr_at_threshold": 0.25, "fpr_at_threshold": None}
+    made["metrics"] = {**whole, "views": {"whole": whole, "no_inputs": poorer}}
+    write_report(tmp_path, **made)
+    text = page(tmp_path)
+    section = text.split("One detector, poorer logs")[1].split("</section>")[0]
+    assert section.count("<tr") == 3
+    row = section.split("a log without input vectors")[1]
+    assert row.split('<td class="num">')[1].startswith("0.625<")
+    assert "25.0 %" in row
+    write_report(tmp_path, **{**made, "metrics": {**whole, "views": {"whole": whole}}})
+    assert "poorer logs" not in page(tmp_path)
+
+
 def test_the_best_of_a_column_is_marked(tmp_path):
     write_report(tmp_path, **quick() | {"metrics": arguments(boosting=3.0)["metrics"]})
     table = re.search(r"<tr class=\"ours\">(.*?)</tbody>", page(tmp_path), re.S).group(1)

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import beta
 
 from probewatch.errors import ConfigError, DataError
-from probewatch.learn.threshold import pick_threshold, supports
+from probewatch.learn.threshold import attained, pick_threshold, supports
 
 budgets = st.floats(0.05, 0.95)
 score_arrays = hnp.arrays(np.float64, st.integers(60, 200), elements=st.floats(-1e6, 1e6))
@@ -15,6 +16,15 @@ def test_three_of_three_hundred_may_alert_at_one_percent():
     scores = np.random.default_rng(0).permutation(np.arange(300) / 300)
     threshold = pick_threshold(scores, 0.01)
     assert np.sort(scores[scores >= threshold]).tolist() == [297 / 300, 298 / 300, 299 / 300]
+
+
+def test_the_interval_of_a_rate_is_clopper_and_pearsons():
+    """3 of 100, from the beta distribution: the quantiles 0.025 of B(3, 98) and 0.975 of B(4, 97)."""
+    found = attained(np.arange(100.0), 97.0)
+    assert (found["benign"], found["alerts"], found["fpr"]) == (100, 3, 0.03)
+    np.testing.assert_allclose(found["interval"], [beta.ppf(0.025, 3, 98), beta.ppf(0.975, 4, 97)], rtol=1e-9)
+    assert attained(np.arange(100.0), 100.0)["interval"] == [0.0, pytest.approx(1 - 0.025**0.01)]
+    assert attained(np.zeros(0), 0.5)["interval"] is None
 
 
 def test_sessions_of_equal_score_alert_together_or_not_at_all():

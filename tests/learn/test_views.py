@@ -9,22 +9,27 @@ import numpy as np
 import pytest
 
 from probewatch.data.columns import DEFAULT, FEATURES
+from probewatch.data.estimate import estimate_profile
+from probewatch.data.features import compute
 from probewatch.data.profile import Profiles, Records, build_profile
 from probewatch.data.ragged import Ragged
+from probewatch.data.records import Sessions
 from probewatch.data.scales import learn_scales
+from probewatch.data.sketches import digest_all
 from probewatch.learn.dataset import Scaler
 from probewatch.learn.graph import build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
-from probewatch.learn.views import VIEWS, WHOLE, shifts_of, stack, view_sessions
+from probewatch.learn.views import VIEWS, WHOLE, shifts_of, shown_in, stack, view_sessions, without
 from probewatch.network import Network
 
 
 @pytest.fixture(scope="module")
-def profiles() -> Profiles:
-    """Of the model of the shared log."""
+def profiles(labelled: Labelled) -> Profiles:
+    """Of the model of the shared log, some of whose queries are training records."""
     random = np.random.default_rng(0)
     train, holdout = (Records(random.normal(size=(80, 6)), random.uniform(0.5, 1.0, 80)) for _ in range(2))
+    train.inputs[:40] = labelled.sessions.inputs.reshape(-1, 6)[:400:10]
     return {"credit": build_profile(train, holdout, bytes(16), "credit")}
 
 
@@ -55,6 +60,41 @@ def test_a_view_that_would_show_the_whole_again_is_left_out(labelled: Labelled) 
     assert set(view_sessions(labelled.sessions, DEFAULT, {}, {}, poorer=False)) == {WHOLE}
 
 
+def test_hashed_inputs_show_exact_repeats_and_nothing_else(labelled: Labelled, profiles: Profiles) -> None:
+    sessions = _with_repeats(labelled.sessions)
+    views = view_sessions(sessions, DEFAULT, learn_scales(sessions), profiles, poorer=True)
+    at = DEFAULT.index("repeat")
+    repeats = views[WHOLE].values[:, at]
+    assert np.nansum(repeats) > 50
+    np.testing.assert_array_equal(views["hashed_inputs"].values[:, at], repeats)
+    told = set(DEFAULT) - _lacking(views["hashed_inputs"])
+    without_any = set(DEFAULT) - _lacking(views["no_inputs"])
+    assert told - without_any == {"repeat", *(name for name in DEFAULT if name.startswith("repeat_mean"))}
+    assert without_any <= told
+
+
+def test_a_log_that_hashes_its_inputs_itself_shows_the_same(labelled: Labelled) -> None:
+    """Any hash will do: only which are equal counts. Of a vector that is missing there is none."""
+    sessions = _with_repeats(labelled.sessions)
+    hashed = without(sessions, ("vectors",))
+    assert len(np.unique(hashed.digest)) == len(np.unique(sessions.inputs.reshape(-1, 6), axis=0))
+    salted = replace(hashed, digest=hashed.digest ^ np.uint64(0xABCDEF))
+    np.testing.assert_array_equal(compute(salted, DEFAULT, {}).values, compute(hashed, DEFAULT, {}).values)
+    offsets = np.array([0, 2, 2, 4, 6])
+    found = digest_all(np.array([1.0, -0.0, 1.0, 0.0, 0.0, 1.0]), offsets)
+    assert found[1] == 0
+    assert found[0] == found[2] != found[3]
+    mixed = without(salted, ("vectors",))
+    np.testing.assert_array_equal(mixed.digest, salted.digest)
+
+
+def _with_repeats(sessions: Sessions) -> Sessions:
+    """Every third query asks what the one before it asked."""
+    inputs = sessions.inputs.reshape(-1, 6).copy()
+    inputs[2::3] = inputs[1::3][: len(inputs[2::3])]
+    return replace(sessions, inputs=inputs.ravel())
+
+
 def test_stacked_views_lie_end_to_end() -> None:
     first = Ragged.from_list([np.ones((2, 3)), np.full((4, 3), 2.0)])
     second = Ragged(first.values * 10.0, first.offsets)
@@ -77,6 +117,8 @@ def test_shifts_make_one_threshold_serve_every_view() -> None:
     }
     for view, signs in missing.items():
         assert thresholds[view] + sum(shifts[sign] for sign in signs) == pytest.approx(thresholds[WHOLE])
+    for hashed, shift in ((-2.0, 2.0), (0.5, 0.5)):  # two views, one sign: the lower shift alerts less
+        assert shifts_of({**thresholds, "hashed_inputs": hashed}, DEFAULT)["centre_distance"] == shift
     assert shifts_of({WHOLE: 1.0}, DEFAULT) == {}
     assert shifts_of(thresholds, ("log_gap",)) == {}
 
@@ -89,7 +131,29 @@ def test_the_signs_that_are_missing_in_a_view_are_those_that_its_shift_counts_on
     assert signs & _lacking(views["no_profile"]) == {"member_ratio"}
     assert signs & _lacking(views["unknown_model"]) == {"member_ratio", "confidence_rank"}
     assert signs & _lacking(views["no_inputs"]) == {"centre_distance"}
+    assert signs & _lacking(views["hashed_inputs"]) == {"centre_distance"}
     assert signs & _lacking(views["no_confidence"]) == {"member_ratio", "confidence_rank", "log_odds"}
+
+
+def test_an_estimated_profile_counts_as_none(labelled: Labelled) -> None:
+    """It knows no training records, so the shift of a log without profile applies, and no other."""
+    estimated = {"credit": estimate_profile(labelled.sessions, "credit")}
+    view = _views(labelled, estimated)[WHOLE]
+    lacking = _lacking(view)
+    assert {one.sign for one in VIEWS.values()} & lacking == {"member_ratio"}
+    assert {one for one in DEFAULT if FEATURES[one].group == "members"} <= lacking
+    assert {"nearest_rank", "centre_rank"}.isdisjoint(lacking), "what a log can tell of strangers' queries is used"
+    ratio = view.values[:, DEFAULT.index("member_ratio")]
+    rank = view.values[:, DEFAULT.index("confidence_rank")]
+    assert np.isnan(ratio).all()
+    assert not np.isnan(rank).any()
+
+
+def test_no_shift_hangs_on_what_the_whole_lacks_too(labelled: Labelled) -> None:
+    view = _views(labelled, {"credit": estimate_profile(labelled.sessions, "credit")})[WHOLE]
+    shown = shown_in(view, DEFAULT)
+    assert set(shown) == set(DEFAULT) - _lacking(view)
+    assert "member_ratio" not in shifts_of({WHOLE: 1.0, "no_profile": 2.0}, shown)
 
 
 def test_the_graph_shifts_a_step_exactly_where_a_sign_is_missing() -> None:

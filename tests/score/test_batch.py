@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from probewatch.bundle import Bundle
 from probewatch.data.logs import read_logs
 from probewatch.data.profile import Records, build_profile
 from probewatch.data.records import Sessions
-from probewatch.errors import DataError
+from probewatch.errors import ConfigError, DataError
 from probewatch.score.batch import Scorer
 from probewatch.score.verdicts import Verdicts
 
@@ -150,6 +151,42 @@ def test_a_higher_threshold_alerts_later_or_not_at_all(bundle: Bundle, sessions:
     assert np.all(low.alert | ~high.alert)
     both = low.alert & high.alert
     assert np.all(high.first_alert[both] >= low.first_alert[both])
+
+
+@pytest.mark.parametrize("prior", [0.001, 0.5, 0.9])
+def test_another_share_of_attacks_moves_every_score_and_no_alert(
+    bundle: Bundle, sessions: Sessions, verdicts: Verdicts, prior: float
+) -> None:
+    scorer = Scorer(bundle, prior=prior)
+    moved = Verdicts.concat(list(scorer.score([sessions])))
+    shift = logit(prior) - logit(bundle.prior)
+    for column in ("score", "last_score"):
+        told = getattr(verdicts, column) < 1 - 1e-6  # nearer to 1 a score has no more digits to compare
+        assert told.sum() > 40
+        difference = logit(getattr(moved, column)[told]) - logit(getattr(verdicts, column)[told])
+        np.testing.assert_allclose(difference, shift, atol=1e-9)
+    assert logit(scorer.threshold) - logit(bundle.threshold) == pytest.approx(shift, abs=1e-9)
+    for column in ("alert", "first_alert", "why"):
+        assert np.array_equal(getattr(moved, column), getattr(verdicts, column))
+    assert np.array_equal(moved.alert, moved.score >= scorer.threshold)
+
+
+def test_a_threshold_of_ones_own_is_on_the_moved_scores(bundle: Bundle, sessions: Sessions) -> None:
+    (usual,) = Scorer(bundle, prior=0.01).score([sessions])
+    middle = float(np.median(usual.score)) + 1e-9
+    (verdict,) = Scorer(bundle, prior=0.01, threshold=middle).score([sessions])
+    assert np.array_equal(verdict.alert, verdict.score >= middle)
+    assert verdict.alert.sum() == len(sessions) // 2
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_of_attacks_of_none_or_all_is_refused(bundle: Bundle, prior: float) -> None:
+    with pytest.raises(ConfigError, match="expected one above 0 and below 1"):
+        Scorer(bundle, prior=prior)
+
+
+def test_scores_are_calibrated_at_the_share_of_attacks_among_the_sessions_learned_from(bundle: Bundle) -> None:
+    assert bundle.manifest["prior"] == bundle.prior == pytest.approx(1 / 3, abs=0.05)  # every third client attacks
 
 
 def test_a_log_without_inputs_or_confidence_still_gets_finite_scores(bundle: Bundle, sessions: Sessions) -> None:

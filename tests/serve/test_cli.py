@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from probewatch.bundle import MANIFEST, Bundle, read_bundle
+from probewatch.data.columns import FEATURES
 from probewatch.serve.cli import app
 
 FEW = 'features = ["log_odds", "log_gap", "nearest_distance", "changed_share"]'  # so that boosting is quick
@@ -43,7 +45,20 @@ def config(tmp_path: Path) -> Path:
 def test_train_evaluate_score_inspect_in_a_row(log_files: tuple[Path, Path], config: Path, tmp_path: Path) -> None:
     log, labels = log_files
     out = tmp_path / "bundle"
-    shown = _run("train", log, "--labels", labels, "--config", config, "--out", out).stdout
+    daily = ("--max-alerts-per-day", 20, "--sessions-per-day", 100)
+    shown = _run("train", log, "--labels", labels, "--config", config, "--out", out, *daily).stdout
+    assert "chosen for at most 20 % of benign sessions" in shown
+    assert re.search(r"on the test split: [\d.]+ % \(95 %: [\d.]+ % to [\d.]+ %\) of \d+ benign sessions", shown)
+    assert re.search(r"out of fold: [\d.]+ % \(95 %: [\d.]+ % to [\d.]+ %\) of \d+ benign sessions", shown)
+    card = (out / "README.md").read_text()
+    for row in ("FPR at the threshold", "FPR out of fold"):
+        assert re.search(rf"\| {row} +\| +[\d.]+ \([\d.]+ to [\d.]+\) \|", card)
+    for told in ("a log without input vectors", "a log with hashes in the place of input vectors"):
+        assert re.search(
+            rf"^With {told}: ROC AUC [\d.]+, at the threshold TPR [\d.]+, FPR [\d.]+\.$", shown, re.MULTILINE
+        )
+        assert re.search(rf"^\| {told} +\| +[\d.]+ \| +[\d.]+ \| +[\d.]+ \|$", card, re.MULTILINE)
+        assert told in (out / "report" / "index.html").read_text()
     assert "LSTM" in shown
     assert "boosting" in shown
     assert str(out / "report" / "index.html") in shown.replace("\n", "")
@@ -76,6 +91,44 @@ def test_json_is_one_object_on_stdout(bundle: Bundle, log_files: tuple[Path, Pat
     evaluated = json.loads(_run("evaluate", bundle.folder, log, "--labels", labels, "--out", tmp_path, "--json").stdout)
     assert evaluated["n"] == bundle.manifest["data"]["test"]
     assert json.loads(_run("inspect", bundle.folder, "--json").stdout)["features"] == bundle.features
+
+
+def test_a_stated_share_of_attacks_is_told_and_changes_no_alert(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log, labels = log_files
+    usual = json.loads(_run("score", bundle.folder, log, "--json").stdout)
+    result = _run("score", bundle.folder, log, "--prior", 0.001, "--json")
+    moved = json.loads(result.stdout)
+    assert "probabilities where 0.1 % of the sessions are attacks" in result.stderr
+    assert (usual["prior"], moved["prior"]) == (bundle.prior, 0.001)
+    assert moved["alerts"] == usual["alerts"] > 0
+    assert moved["threshold"] < usual["threshold"]
+    words = ("evaluate", bundle.folder, log, "--labels", labels, "--out", tmp_path, "--json")
+    usual, moved = json.loads(_run(*words).stdout), json.loads(_run(*words, "--prior", 0.001).stdout)
+    assert any("0.1 % of the sessions" in note for note in moved["notes"])
+    for name in ("confusion_matrix", "roc_auc", "delay"):
+        assert usual[name] == moved[name]
+    assert moved["loss"] != usual["loss"]
+    assert "expected one above 0 and below 1" in _run("score", bundle.folder, log, "--prior", 1, code=2).stderr
+
+
+def test_inspect_tells_what_a_log_and_what_a_profile_would_give(log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    own = sum(feature.group not in ("profile", "members") for feature in FEATURES.values())
+    profile, members = (sum(f.group == group for f in FEATURES.values()) for group in ("profile", "members"))
+    shown = " ".join(_run("inspect", log_files[0]).stdout.split())
+    assert f"features {own} of {own} more with a profile" in shown
+    assert f"{profile} of the model and {members} of the training records" in shown
+    assert "has no" not in shown
+    lines = [json.loads(line) for line in _text(log_files[0]).splitlines()[:30]]
+    for line in lines:
+        del line["details"]["queryResponse"]["confidence"]
+        line["details"]["queryInput"]["featureVector"] = "5f3a" * 4
+    hashed = tmp_path / "hashed.jsonl"
+    hashed.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = " ".join(_run("inspect", hashed).stdout.split())
+    assert "the log has no confidence, hashes for inputs, which tell repeats alone" in shown
+    assert "none: it needs confidences or inputs" in shown
 
 
 def test_quiet_prints_nothing(bundle: Bundle, log_files: tuple[Path, Path]) -> None:

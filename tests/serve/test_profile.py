@@ -130,6 +130,17 @@ def test_score_says_once_which_models_have_no_profile(
         assert "credit" in told
 
 
+def test_score_says_that_a_profile_was_estimated(profiled: Any, log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    _run("profile", "--from-log", log_files[0], "--model", "credit", "--out", tmp_path / "p")
+    result = _run("score", profiled.folder, log_files[0], "--profiles", tmp_path / "p", "--json")
+    told = json.loads(result.stdout)
+    assert (told["without_profile"], told["estimated_profile"]) == (0, 72)
+    assert len(told["highest"]) == 72
+    shown = re.sub(r"\s+", " ", result.stderr)
+    assert shown.count("72 of 72 sessions were judged by a profile that was estimated from a log") == 1
+    assert "without a profile" not in shown
+
+
 def test_profiles_and_targets_together_or_a_key_alone_are_refused(
     profiled: Any, log_files: tuple[Path, Path], targets: Path, tmp_path: Path
 ) -> None:

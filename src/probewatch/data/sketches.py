@@ -136,6 +136,26 @@ def digest(inputs, prints, k):  # type: ignore[no-untyped-def]
     return mix(even ^ mix(odd)), changed / watched
 
 
+def digest_all(inputs: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """(N,) hashes of N exact input vectors laid end to end, as a log has them that shows nothing else; 0 for none.
+
+    Args:
+        inputs: (M,) all vectors.
+        offsets: (N + 1,) where they begin.
+    """
+    hashes = np.zeros(len(offsets) - 1, np.uint64)
+    _digest_all(np.ascontiguousarray(inputs), offsets, np.zeros((1, PRINTS), np.uint8), hashes)
+    return hashes
+
+
+@compiled
+def _digest_all(inputs, offsets, prints, hashes):  # type: ignore[no-untyped-def]
+    for i in range(len(hashes)):
+        if offsets[i + 1] > offsets[i]:
+            found, _ = digest(inputs[offsets[i] : offsets[i + 1]], prints, 0)
+            hashes[i] = max(found, np.uint64(1))  # 0 says that there is none
+
+
 def signs_of(width: int) -> NDArray[np.float64]:
     """The (SKETCH, width) signs of the projection of vectors of at most ``width`` inputs; empty if none needs one."""
     signs = np.empty((SKETCH, width if width > SKETCH else 0))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probewatch.data.wording import counted
+from probewatch.learn.markup import alarm_interval
 from probewatch.learn.presets import Config
+from probewatch.learn.views import describe_view
 
 
 def describe_network(config: Config) -> str:
@@ -32,7 +34,9 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         ("average precision", _figure(metrics, "average_precision")),
         ("TPR at 1 % FPR", _figure(metrics, "tpr_at_fpr_0.01")),
         ("TPR at the threshold", _figure(metrics, "tpr_at_threshold")),
-        ("FPR at the threshold", _figure(metrics, "fpr_at_threshold")),
+        ("FPR at the threshold", _share(metrics["fpr_at_threshold"], alarm_interval(metrics))),
+        ("its budget", f"{metrics['max_fpr']:.4g}"),
+        ("FPR out of fold", _share(metrics["out_of_fold"]["fpr"], metrics["out_of_fold"]["interval"])),
         ("events until the alert, median", _number((metrics.get("delay") or {}).get("median"))),
     ]
     rows += [(f"ROC AUC of {name}", _number(one["roc_auc"])) for name, one in (metrics.get("rivals") or {}).items()]
@@ -43,6 +47,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         if manifest["streams"]
         else ("It reads a session from both ends: it scores finished sessions and **cannot stream**.")
     )
+    views = _views(metrics.get("views") or {})
     made = (
         f"{counted(data['train'], 'session')} trained it, {data['valid']:,} validated it, {data['test']:,} tested it "
         f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
@@ -75,7 +80,9 @@ membership inference (MITRE ATLAS AML.T0024.000). {streams}
 |{"-" * (width + 2)}|{"-" * 25}:|
 {table}
 
-It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session.
+{views}It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session.
+The interval of the rate out of fold, on {counted(metrics["out_of_fold"]["benign"], "benign session")} by networks that
+did not learn from them, takes sessions for independent; that of the test resamples its clients.
 
 ## What it is not
 
@@ -91,6 +98,20 @@ probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
 """
 
 
+def _views(views: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of what the detector does where a log or its reader knows less; empty where that is all."""
+    if len(views) < 2:
+        return ""
+    figures = ("roc_auc", "tpr_at_threshold", "fpr_at_threshold")
+    width = max(len(describe_view(name)) for name in views)
+    lines = [f"| {'the same sessions as':<{width}} | ROC AUC | TPR there | FPR there |"]
+    lines += [f"|{'-' * (width + 2)}|--------:|----------:|----------:|"]
+    for name, one in views.items():
+        auc, tpr, fpr = (_share(one.get(figure), None) for figure in figures)
+        lines.append(f"| {describe_view(name):<{width}} | {auc:>7} | {tpr:>9} | {fpr:>9} |")
+    return "One detector serves poorer logs too, at the same threshold:\n\n" + "\n".join(lines) + "\n\n"
+
+
 def _number(value: Any) -> str:
     return "never" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
 
@@ -99,5 +120,10 @@ def _figure(metrics: Mapping[str, Any], name: str) -> str:
     value = metrics.get(name)
     if value is None:
         return "too few benign sessions" if name.startswith("tpr_at_fpr") else "none"
-    interval = (metrics.get("intervals") or {}).get(name)
+    return _share(value, (metrics.get("intervals") or {}).get(name))
+
+
+def _share(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return "none"
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

@@ -1,4 +1,4 @@
-"""The LSTM against its rivals, as a table and in plain words."""
+"""The LSTM against its rivals, and against itself on poorer logs, as tables and in plain words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probewatch.learn.markup import number, percent, safe
+from probewatch.learn.views import WHOLE, describe_view
 
 OURS = "LSTM"
 RIVAL_NAMES = {
@@ -33,6 +34,7 @@ COLUMNS = (
     ("f1", "F1", False),
 )
 """Key, heading, and whether it is shown as a percentage."""
+VIEW_FIGURES = ("roc_auc", "tpr_at_fpr_0.01", "tpr_at_threshold", "fpr_at_threshold")
 CONTESTS = {
     "roc_auc": "ROC AUC",
     "average_precision": "average precision",
@@ -61,6 +63,31 @@ def rivals_section(metrics: Mapping[str, Any]) -> str:
         f"<p>{sentence} All were tested on the same sessions, each with a threshold of its own. "
         'The best of each column is <span class="best">marked</span>.</p>'
         f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def views_section(metrics: Mapping[str, Any]) -> str:
+    """The table of what the same sessions show where a log or its reader knows less; nothing where that is all."""
+    views: Mapping[str, Mapping[str, Any]] = metrics.get("views") or {}
+    if len(views) < 2:
+        return ""
+    columns = [column for column in COLUMNS if column[0] in VIEW_FIGURES]
+    headings = (heading.replace("its threshold", "the threshold") for _, heading, _ in columns)
+    head = "".join(f'<th class="num">{html.escape(heading)}</th>' for heading in headings)
+    rows = []
+    for name, row in views.items():
+        cells = "".join(
+            f'<td class="num">{percent(row.get(key)) if share else number(row.get(key))}</td>'
+            for key, _, share in columns
+        )
+        mark = ' class="ours"' if name == WHOLE else ""
+        rows.append(f"<tr{mark}><th>{html.escape(describe_view(name))}</th>{cells}</tr>")
+    return (
+        "<section><h2>One detector, poorer logs</h2>"
+        "<p>The same test sessions as a poorer log, or a reader who knows less, would show them to the same detector at"
+        " the same threshold. How many of the attacks it still finds is what the missing part is worth.</p>"
+        f'<div class="scroll"><table><thead><tr><th>What there is</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 

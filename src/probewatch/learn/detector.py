@@ -30,11 +30,11 @@ from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.presets import Config
 from probewatch.learn.report import write_report
-from probewatch.learn.resume import digest_labels, find_finished, open_checkpoints
-from probewatch.learn.threshold import pick_threshold
+from probewatch.learn.resume import digest_labels, digest_profiles, find_finished, open_checkpoints
+from probewatch.learn.threshold import attained, pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trial import measure, measure_rivals
-from probewatch.learn.views import WHOLE, shifts_of, stack, view_sessions
+from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, view_sessions
 from probewatch.network import Network, sigmoid
 
 USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
@@ -98,11 +98,13 @@ def train_detector(
 
     held = {name: _out_of_fold(fitted, folds, scaler, view, config) for name, view in views.items()}
     calibration = _calibrate(held[WHOLE], data.label) if masked else (1.0, 0.0)
+    benign = {name: calibration[0] * one[data.label == 0] + calibration[1] for name, one in held.items()}
+    benign = {name: one[~np.isnan(one)] for name, one in benign.items()}
     threshold, shifts = config.threshold, dict[str, float]()
     if not threshold:
-        benign = {name: calibration[0] * one[data.label == 0] + calibration[1] for name, one in held.items()}
-        thresholds = {name: pick_threshold(one[~np.isnan(one)], budget) for name, one in benign.items()}
-        threshold, shifts = float(sigmoid(np.array(thresholds[WHOLE]))), shifts_of(thresholds, config.features)
+        thresholds = {name: pick_threshold(one, budget) for name, one in benign.items()}
+        shifts = shifts_of(thresholds, shown_in(sequences, config.features))
+        threshold = float(sigmoid(np.array(thresholds[WHOLE])))
     models = [one.model for one in fitted]
     graph = build_graph(models, scaler, config.features, calibration, shifts)
 
@@ -115,11 +117,13 @@ def train_detector(
     if rivals:
         metrics["rivals"] = measure_rivals(data, sequences, split, seen, budget, predictions, tested, config)
     metrics["max_fpr"] = budget
+    metrics["out_of_fold"] = attained(sigmoid(benign[WHOLE]), threshold)
     history = _mean_history([one.history for one in fitted])
     manifest = {
         "features": list(config.features),
         "decision": config.decision,
         "threshold": threshold,
+        "prior": _prior(data.label[learned if masked else split.train], config),
         "streams": not config.bidirectional,
         "masks": masked,
         "baseline": _baseline(sequences.take(seen[data.label[seen] == 0]), config),
@@ -245,6 +249,12 @@ def _calibrate(held: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[floa
     return (slope, intercept) if slope > 0 else (1.0, 0.0)
 
 
+def _prior(label: NDArray[np.int8], config: Config) -> float:
+    """The share of attacks at which scores are probabilities; weights that balance the classes make it a half, which
+    the calibration undoes."""
+    return 0.5 if config.balanced and config.folds < 2 else float(np.mean(label == 1))
+
+
 def _mean_history(histories: list[list[Epoch]]) -> list[Epoch]:
     """The losses meaned over the networks that were still training."""
     mean = []
@@ -259,6 +269,7 @@ def _describe(data: Labelled, split: Split) -> dict[str, Any]:
     return {
         "sha256": data.sha256,
         "labels": digest_labels(data),
+        "profiles": digest_profiles(data),
         "sessions": len(data.sessions),
         "events": len(data.sessions.time_s),
         "models": sorted(set(data.sessions.model.tolist())),

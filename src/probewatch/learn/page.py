@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from probewatch.data.wording import counted
 from probewatch.learn import plots
-from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section
-from probewatch.learn.markup import document, figure, number, percent, safe
+from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section, views_section
+from probewatch.learn.markup import alarm_interval, document, figure, number, percent, safe
 
 MOST_FAMILIES = 40
 
@@ -42,8 +42,8 @@ def render(
     """The whole page; what is missing in the figures is left out of it.
 
     Args:
-        metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` (name to
-            the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
+        metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` and ``views``
+            (name to the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
         scored: what the curves are drawn from.
         history: the losses of each epoch, or None.
         title: plain text.
@@ -52,6 +52,7 @@ def render(
         _header(metrics, title),
         _cards(metrics),
         rivals_section(metrics),
+        views_section(metrics),
         _threshold(metrics),
         _families(metrics),
         _curves(metrics, scored, history),
@@ -144,10 +145,10 @@ def _interval(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def _false_alarm_interval(metrics: Mapping[str, Any]) -> str:
-    """With no false alarm seen, resampling says "0 to 0"; the rule of three says what that is worth."""
-    if metrics["fpr_at_threshold"] == 0:
-        return f"none seen; 95 %: below {percent(min(1.0, 3 / metrics['n_benign']))}"
-    return _interval(metrics, "fpr_at_threshold")
+    interval = alarm_interval(metrics)
+    if interval and metrics["fpr_at_threshold"] == 0:
+        return f"none seen; 95 %: below {percent(interval[1])}"
+    return f"95 %: {percent(interval[0])} to {percent(interval[1])}" if interval else ""
 
 
 def _precision_sentence(metrics: Mapping[str, Any]) -> str:

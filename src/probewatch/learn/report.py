@@ -39,7 +39,7 @@ def write_report(
 
     Args:
         folder: made if it is not there.
-        metrics: as of :func:`probewatch.learn.evaluate.evaluate`, with any further keys; ``rivals``,
+        metrics: as of :func:`probewatch.learn.evaluate.evaluate`, with any further keys; ``rivals``, ``views``,
             ``notes`` (sentences shown on top) and ``max_fpr`` (the threshold's budget) are shown too.
         predictions: columns of S entries: ``session``, ``client``, ``label`` (1, 0, or -1 unknown),
             ``score``, ``split``; optionally ``family``, ``model``, ``first_alert`` (event number, 0 = never),

@@ -28,6 +28,12 @@ def digest_labels(data: Labelled) -> str:
     return hashlib.sha256(data.label.tobytes() + data.allowed.tobytes() + together).hexdigest()
 
 
+def digest_profiles(data: Labelled) -> str:
+    """A hash of what is known of the models; empty if nothing is. Hashes made with another key are other ones."""
+    forms = {model: profile.to_json() for model, profile in data.profiles.items()}
+    return hashlib.sha256(json.dumps(forms, sort_keys=True).encode()).hexdigest() if forms else ""
+
+
 def find_finished(folder: Path, data: Labelled, config: Config) -> tuple[Bundle, dict[str, Any]] | None:
     """The bundle in ``folder`` and its metrics if this very run has already made it.
 
@@ -42,7 +48,8 @@ def find_finished(folder: Path, data: Labelled, config: Config) -> tuple[Bundle,
     except (BundleError, OSError, ValueError):
         return None
     made = bundle.manifest["data"]
-    if (made["sha256"], made.get("labels")) != (data.sha256, digest_labels(data)):
+    known = made["sha256"], made.get("labels"), made.get("profiles", "")
+    if known != (data.sha256, digest_labels(data), digest_profiles(data)):
         return None
     changed = _changed(bundle.manifest["config"], config.to_json())
     if changed and set(changed) <= AFTER_TRAINING:
@@ -67,7 +74,7 @@ def open_checkpoints(
     partial = folder / PARTIAL
     told = partial / "run.json"
     settings = {name: value for name, value in config.to_json().items() if name not in AFTER_TRAINING}
-    run = {"data": data.sha256, "labels": digest_labels(data), "config": settings}
+    run = {"data": data.sha256, "labels": digest_labels(data), "profiles": digest_profiles(data), "config": settings}
     hindrance = _hindrance(told, run) if resume else ""
     if resume:
         note(f"Nothing to resume, so training starts anew: {hindrance}." if hindrance else _progress(partial))
@@ -87,7 +94,7 @@ def _hindrance(told: Path, run: dict[str, Any]) -> str:
     """Why a run cannot go on from what is left; empty if it can."""
     try:
         left = json.loads(told.read_text("utf-8"))
-        data, labels, settings = left["data"], left["labels"], dict(left["config"])
+        data, labels, profiles, settings = left["data"], left["labels"], left["profiles"], dict(left["config"])
     except FileNotFoundError:
         return f"no stopped run is in {told.parent.parent}"
     except (OSError, ValueError, KeyError, TypeError):
@@ -96,6 +103,8 @@ def _hindrance(told: Path, run: dict[str, Any]) -> str:
         return "the stopped run had another log"
     if labels != run["labels"]:
         return "the stopped run had other labels or another allow-list"
+    if profiles != run["profiles"]:
+        return "the stopped run had other profiles"
     changed = _changed(settings, run["config"])
     return f"the stopped run had other settings ({listed(changed)})" if changed else ""
 

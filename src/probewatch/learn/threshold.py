@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from probewatch.errors import ConfigError, DataError
 
@@ -76,6 +77,29 @@ def pick_threshold(benign_scores: NDArray[Any], max_fpr: float) -> float:
     silent = silent_score(scores, max_fpr)
     louder = scores[scores > silent]
     return min(_step_above(silent), float(louder.min()) if len(louder) else math.inf)
+
+
+def attained(benign_scores: NDArray[Any], threshold: float) -> dict[str, Any]:
+    """How a threshold keeps a budget on the sample that it was chosen on.
+
+    >>> found = attained(np.arange(300) / 300, 0.99)
+    >>> found["alerts"], [round(end, 4) for end in found["interval"]]
+    (3, [0.0021, 0.0289])
+
+    Args:
+        benign_scores: (S,) scores of benign sessions; high = attack.
+        threshold: on the same scale.
+
+    Returns:
+        ``benign`` sessions, ``alerts`` among them, ``fpr``, and the ``interval`` [low, high] that holds the true rate
+        with 95 % confidence (Clopper and Pearson 1934), which takes the sessions for independent: where a client has
+        many, the truth can lie farther off. ``fpr`` and ``interval`` are None without sessions.
+    """
+    benign, alerts = len(benign_scores), int(np.sum(benign_scores >= threshold))
+    if not benign:
+        return {"benign": 0, "alerts": 0, "fpr": None, "interval": None}
+    low, high = stats.binomtest(alerts, benign).proportion_ci(0.95, method="exact")
+    return {"benign": benign, "alerts": alerts, "fpr": alerts / benign, "interval": [float(low), float(high)]}
 
 
 def _step_above(score: float) -> float:

@@ -19,19 +19,25 @@ from probewatch.learn.presets import Config
 from probewatch.learn.report import RIVAL_PREFIX, write_report
 from probewatch.learn.rivals import score_learned, score_rivals
 from probewatch.learn.threshold import pick_threshold
-from probewatch.network import Network, summarise
+from probewatch.network import Network, prior_shift, shifted, summarise, tell_prior
 
 RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
 
 
-def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str, Any]:
+def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: float | None = None) -> dict[str, Any]:
     """Score labelled sessions with a bundle and write ``folder/report``; returns the metrics.
 
     On the bundle's own training log only the test sessions count, known by the log's hash.
 
+    Args:
+        prior: the share of attacks at which scores shall be probabilities, instead of the training's; the threshold
+            moves with them.
+
     Raises:
         DataError: no labelled session.
+        ConfigError: ``prior`` is not above 0 and below 1.
     """
+    shift = 0.0 if prior is None else prior_shift(prior, bundle.prior)
     sequences = compute(data.sessions, bundle.features, bundle.scales, profiles=data.profiles)
     config = Config().with_changes(bundle.manifest["config"])
     notes, counted = [], data.label >= 0
@@ -43,12 +49,15 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path) -> dict[str,
     tested = np.flatnonzero(counted)
     if not len(tested):
         raise DataError("the log has no labelled session to evaluate on; give --labels.")
-    metrics, predictions = measure(data, sequences, bundle.graph, bundle.threshold, config, tested)
+    if prior is not None:
+        notes.append(tell_prior(prior, bundle.prior))
+    metrics, predictions = measure(data, sequences, bundle.graph, bundle.threshold, config, tested, shift=shift)
     predictions["split"] = np.where(counted, "test", "left out").astype(object)
     met = tested[~data.aside[tested]]
     overlap = Overlap.of(bundle, set(data.sessions.client[met]), set(data.sessions.model[met]))
     notes += overlap.sentences()
     metrics |= {"notes": notes, "overlap": overlap.to_json(), "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
+    metrics["prior"] = bundle.prior if prior is None else prior
     write_report(
         folder / "report", metrics=metrics, predictions=predictions, history=None, title="Probewatch: evaluation"
     )
@@ -62,12 +71,14 @@ def measure(
     threshold: float,
     config: Config,
     tested: NDArray[np.int64],
+    *,
+    shift: float = 0.0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics over the ``tested`` sessions, and predictions on all of them."""
+    """Metrics over the ``tested`` sessions, and predictions on all of them; ``shift`` moves scores and threshold."""
     logits, _ = Network(graph, list(config.features)).run(sequences)
-    score, last, first = summarise(logits, sequences.offsets, threshold, config.decision)
+    score, last, first = summarise(logits, sequences.offsets, threshold, config.decision, shift)
     metrics = evaluate(
-        data.label[tested], score[tested], threshold=threshold, client=data.sessions.client[tested],
+        data.label[tested], score[tested], threshold=shifted(threshold, shift), client=data.sessions.client[tested],
         family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested],
         other=data.elsewhere[tested], seed=config.seed,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from probewatch.data.profile import Profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
 from probewatch.data.scales import Scales
+from probewatch.data.sketches import digest_all
 
 
 class View(NamedTuple):
@@ -31,6 +32,7 @@ VIEWS = {
     "no_profile": View("no profile of the model", ("profile",), "member_ratio"),
     "unknown_model": View("a model that training never saw, without profile", ("profile", "scale"), "confidence_rank"),
     "no_inputs": View("a log without input vectors", ("inputs",), "centre_distance"),
+    "hashed_inputs": View("a log with hashes in the place of input vectors", ("vectors",), "centre_distance"),
     "no_confidence": View("a log without confidences", ("confidence",), "log_odds"),
 }
 WHOLE = "whole"  # all that the log and the profiles tell
@@ -48,7 +50,7 @@ def view_sessions(
     for name, (_, lacks, _) in VIEWS.items() if poorer else ():
         if ("profile" in lacks and "scale" not in lacks and not profiles) or sessions.given:
             continue
-        if "inputs" in lacks and not len(sessions.inputs):
+        if not {"inputs", "vectors"}.isdisjoint(lacks) and not len(sessions.inputs):
             continue
         if "confidence" in lacks and np.isnan(sessions.confidence).all():
             continue
@@ -58,13 +60,33 @@ def view_sessions(
 
 
 def without(sessions: Sessions, lacks: Sequence[str]) -> Sessions:
-    """``sessions`` as a log that lacks ``inputs`` or ``confidence`` would show them."""
-    if "inputs" in lacks:
-        nothing = np.zeros(0), np.zeros_like(sessions.input_offsets)
-        sessions = replace(sessions, inputs=nothing[0], input_offsets=nothing[1])
+    """``sessions`` as a log that lacks ``inputs`` or ``confidence`` would show them; without ``vectors`` it still has
+    a hash of each, which tells a repeat."""
+    if not {"inputs", "vectors"}.isdisjoint(lacks):
+        digest = np.zeros(0, np.uint64)
+        if "vectors" in lacks:
+            digest = digest_all(sessions.inputs, sessions.input_offsets)
+            if len(sessions.digest):
+                digest = np.where(digest == 0, sessions.digest, digest)
+        nothing = np.zeros_like(sessions.input_offsets)
+        sessions = replace(sessions, inputs=np.zeros(0), input_offsets=nothing, digest=digest)
     if "confidence" in lacks:
         sessions = replace(sessions, confidence=np.full_like(sessions.confidence, np.nan))
     return sessions
+
+
+def describe_view(name: str) -> str:
+    """A view in words.
+
+    >>> describe_view("no_inputs")
+    'a log without input vectors'
+    """
+    return VIEWS[name].text if name in VIEWS else "all that the log and the profiles tell"
+
+
+def shown_in(view: Ragged, names: Sequence[str]) -> list[str]:
+    """Those of its features, by name, that any step tells."""
+    return [name for at, name in enumerate(names) if not np.isnan(view.values[:, at]).all()]
 
 
 def stack(views: Mapping[str, Ragged]) -> Ragged:
@@ -80,14 +102,16 @@ def shifts_of(thresholds: Mapping[str, float], names: Sequence[str]) -> dict[str
 
     Args:
         thresholds: by view, in log-odds; what is asked for holds for :data:`WHOLE`.
-        names: the features that there are; a view whose sign is not among them gets no shift.
+        names: the features that the whole shows; a view whose sign is not among them gets no shift, as the whole
+            would get it too. Of two views with the same sign the one that alerts less decides.
     """
     shifts: dict[str, float] = {}
     for name, view in VIEWS.items():
         if name not in thresholds or view.sign not in names:
             continue
         wanted = thresholds[WHOLE] - thresholds[name]
-        shifts[view.sign] = wanted - sum(shifts.get(sign, 0.0) for sign in _also_missing(name))
+        wanted -= sum(shifts.get(sign, 0.0) for sign in _also_missing(name))
+        shifts[view.sign] = min(wanted, shifts.get(view.sign, wanted))
     return shifts
 
 

@@ -16,7 +16,7 @@ from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, ranges
 from probewatch.data.state import State, new_state
 from probewatch.errors import DataError
-from probewatch.network import Network, summarise
+from probewatch.network import Network, prior_shift, shifted, summarise
 from probewatch.score.explain import explain
 from probewatch.score.verdicts import Verdicts
 
@@ -46,21 +46,30 @@ class Scorer:
         allow: frozenset[str] = frozenset(),
         threads: int = 0,
         profiles: Profiles | None = None,
+        prior: float | None = None,
     ) -> None:
         """A scorer of sessions.
 
         Args:
             bundle: a trained detector.
-            threshold: alert at this score instead of the bundle's.
+            threshold: alert at this score instead of the bundle's; a score as it is told, moved by ``prior``.
             allow: clients that never alert.
             threads: of ONNX Runtime; 0 for all.
             profiles: of the models that the owner knows, by name; never made of what is scored.
+            prior: the share of attacks at which scores shall be probabilities, instead of the training's; the bundle's
+                threshold moves with them, so that its alerts stay the same.
+
+        Raises:
+            ConfigError: ``prior`` is not above 0 and below 1.
         """
         self.profiles = profiles or {}
         self.allow = allow
         self.bundle = bundle
         self.network = Network(bundle.graph, bundle.features, threads=threads)
-        self.threshold = bundle.threshold if threshold is None else threshold
+        self.prior = bundle.prior if prior is None else prior
+        self._shift = 0.0 if prior is None else prior_shift(prior, bundle.prior)
+        self.threshold = shifted(bundle.threshold, self._shift) if threshold is None else threshold
+        self._decisive = bundle.threshold if threshold is None else shifted(threshold, -self._shift)
 
     @property
     def wants_profiles(self) -> bool:
@@ -102,7 +111,7 @@ class Scorer:
             network_state[:1] = cut.network_state
         logits, after = self.network.run(rows, network_state)
         decision = self.bundle.manifest["decision"]
-        score, last, first = summarise(logits, rows.offsets, self.threshold, decision)
+        score, last, first = summarise(logits, rows.offsets, self._decisive, decision, self._shift)
         first = np.where(first > 0, first + chunk.before, 0)
         allowed = np.array([client in self.allow for client in chunk.client], bool)
         first[allowed] = 0

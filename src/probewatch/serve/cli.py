@@ -22,6 +22,7 @@ from probewatch.serve.options import (
     LabelsFile,
     Logs,
     Map,
+    Prior,
     ProfilesDir,
     Quiet,
     Rejects,
@@ -82,6 +83,13 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of weights and batches.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Of the split.")] = None,
     max_fpr: Annotated[float | None, typer.Option(metavar="F", help="Share of benign sessions that may alert.")] = None,
+    max_alerts_per_day: Annotated[
+        float | None,
+        typer.Option("--max-alerts-per-day", metavar="N", help="The same as false alarms a day, at this traffic:"),
+    ] = None,
+    sessions_per_day: Annotated[
+        float | None, typer.Option("--sessions-per-day", metavar="N", help="Sessions that a day brings.")
+    ] = None,
     allow: AllowFile = None,
     profiles: ProfilesDir = None,
     targets: TargetsDir = None,
@@ -100,6 +108,7 @@ def train(
     changes = {
         "features": features.split(",") if features is not None else None,
         "split": split, "seed": seed, "split_seed": split_seed, "max_fpr": max_fpr,
+        "max_alerts_per_day": max_alerts_per_day, "sessions_per_day": sessions_per_day,
     }  # fmt: skip
     screen = Screen(as_json=as_json, quiet=quiet)
     chosen = choose_config(preset, config, changes)
@@ -117,6 +126,7 @@ def evaluate(
     logs: DetectorAndLogs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the report.")],
     labels: LabelsFile = None,
+    prior: Prior = None,
     allow: AllowFile = None,
     profiles: ProfilesDir = None,
     targets: TargetsDir = None,
@@ -138,7 +148,8 @@ def evaluate(
 
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        metrics = evaluate_detector(detector, replace(label_sessions(log, labels, allow, screen), profiles=known), out)
+        data = replace(label_sessions(log, labels, allow, screen), profiles=known)
+        metrics = evaluate_detector(detector, data, out, prior=prior)
     show_evaluated(screen, metrics, out / "report")
 
 
@@ -151,6 +162,7 @@ def score(
         typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv, either with .gz, or .parquet."),
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
+    prior: Prior = None,
     allow: AllowFile = None,
     profiles: ProfilesDir = None,
     targets: TargetsDir = None,
@@ -168,7 +180,7 @@ def score(
     detector, logs = choose_detector(logs)
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        _score(detector, log, out, threshold, allow, screen, known)
+        _score(detector, log, out, threshold, allow, screen, known, prior)
 
 
 @app.command(epilog="Example: probewatch inspect queries.jsonl.gz")
@@ -251,11 +263,13 @@ def _score(
     allow: Path | None,
     screen: Screen,
     profiles: Profiles | None = None,
+    prior: float | None = None,
 ) -> None:
     from contextlib import nullcontext
 
     from probewatch.bundle import Overlap
     from probewatch.data.labels import read_allow
+    from probewatch.network import tell_prior
     from probewatch.score.batch import Scorer
     from probewatch.score.verdicts import VerdictFile
     from probewatch.serve.show import JSON_ROWS, ROWS, Tally, show_verdicts
@@ -263,7 +277,7 @@ def _score(
     if out and out.resolve() in {path.resolve() for path in log.paths}:
         raise ConfigError(f"{out}: it is the log itself, expected another file; choose another --out.")
     allowed = read_allow(allow) if allow else frozenset()
-    scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles)
+    scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles, prior=prior)
     tally = Tally(JSON_ROWS if screen.as_json else ROWS)
     models: Counter[str] = Counter()
     file = VerdictFile(out) if out else nullcontext()
@@ -274,6 +288,9 @@ def _score(
             tally.add(verdicts)
             models.update(verdicts.model)
             bar(tally.events, log.counts.events, "")
+    if prior is not None:
+        screen.note(tell_prior(prior, bundle.prior))
     overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"))
     told = tell_unprofiled(models, scorer.profiles, screen) if scorer.wants_profiles else {}
+    told["prior"] = scorer.prior
     show_verdicts(screen, log, tally, scorer.threshold, out, overlap, told)

@@ -56,6 +56,10 @@ KeyFile = Annotated[
     Path | None,
     typer.Option("--key", metavar="FILE", help="Key of the profiles, if not DIR/profiles.key."),
 ]
+Prior = Annotated[
+    float | None,
+    typer.Option("--prior", metavar="SHARE", help="Share of attacks, above 0 and below 1, to give probabilities for."),
+]
 AllowFile = Annotated[
     Path | None,
     typer.Option("--allow", metavar="FILE", help="Clients known to rescore training customers, one a line."),

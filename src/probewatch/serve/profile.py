@@ -87,21 +87,30 @@ def chosen_profiles(profiles: Path | None, targets: Path | None, key: Path | Non
 
 
 def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Screen) -> dict[str, Any]:
-    """Say once how many sessions went to models without a profile; the same for JSON.
+    """Say once how many sessions went to models without a profile, or with an estimated one; the same for JSON.
 
     Args:
         models: names in the log, with the number of their sessions.
     """
     lacking = {name: count for name, count in models.items() if name not in profiles}
-    total = sum(lacking.values())
-    if total:
-        names = ", ".join(sorted(name or "(none)" for name in lacking)[:SHOWN_MODELS])
-        more = ", …" if len(lacking) > SHOWN_MODELS else ""
+    guessed = {name: count for name, count in models.items() if name in profiles and profiles[name].estimated}
+    among = f"of {sum(models.values()):,} sessions were judged"
+    if lacking:
         screen.note(
-            f"{total:,} of {sum(models.values()):,} sessions were judged without a profile of their model, by the"
-            f" features that need none: {names}{more} (see --profiles)."
+            f"{sum(lacking.values()):,} {among} without a profile of their model, by the features that need none:"
+            f" {_some(lacking)} (see --profiles)."
         )
-    return {"without_profile": total}
+    if guessed:
+        screen.note(
+            f"{sum(guessed.values()):,} {among} by a profile that was estimated from a log, which tells nothing of"
+            f" training records: {_some(guessed)}."
+        )
+    return {"without_profile": sum(lacking.values()), "estimated_profile": sum(guessed.values())}
+
+
+def _some(models: Mapping[str, int]) -> str:
+    shown = ", ".join(sorted(name or "(none)" for name in models)[:SHOWN_MODELS])
+    return shown + (", …" if len(models) > SHOWN_MODELS else "")
 
 
 def _map(fields: Path | None) -> FieldMap | None:

@@ -93,18 +93,25 @@ def label_sessions(log: Log, labels: Path | None, allow: Path | None, screen: Sc
 def choose_config(preset: str, path: Path | None, changes: Mapping[str, Any]) -> Config:
     """The preset with the settings of a file, and with ``changes``, where they are not None.
 
+    Both may say the budget of false alarms as alerts a day.
+
     Raises:
         ConfigError: an unknown preset, or wrong settings.
     """
     need_training_extra()
-    from probewatch.learn.presets import PRESETS, read_config
+    from probewatch.learn.budget import DAILY, daily_fpr, read_settings
+    from probewatch.learn.presets import PRESETS
 
     if preset not in PRESETS:
         raise ConfigError(f"--preset is {preset!r}, expected one of: {', '.join(PRESETS)}.")
-    config = PRESETS[preset]
-    if path is not None:
-        config = read_config(path, config)
-    return config.with_changes({name: value for name, value in changes.items() if value is not None})
+    config, daily = read_settings(path, PRESETS[preset]) if path else (PRESETS[preset], {})
+    given = {name: value for name, value in changes.items() if value is not None}
+    asked = {name: given.pop(name) for name in DAILY if name in given}
+    if asked and "max_fpr" in given:
+        raise ConfigError("--max-fpr and alerts per day are both given, expected one budget of false alarms.")
+    if "max_fpr" not in given and (daily or asked):
+        given["max_fpr"] = daily_fpr({**daily, **asked})
+    return config.with_changes(given)
 
 
 def need_training_extra() -> None:

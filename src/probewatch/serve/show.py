@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,9 +130,9 @@ def show_verdicts(
     threshold: float,
     out: Path | None,
     overlap: Overlap,
-    unprofiled: Mapping[str, Any],
+    told: Mapping[str, Any],
 ) -> None:
-    """The outcome of ``score``; ``unprofiled`` goes into the JSON as it is."""
+    """The outcome of ``score``; ``told`` goes into the JSON as it is."""
     counts = asdict(log.counts)
     for sentence in overlap.sentences():
         screen.note(sentence)
@@ -141,7 +141,7 @@ def show_verdicts(
     if out:
         screen.line(f"Verdicts: {out}")
     form: dict[str, Any] = {"sessions": tally.sessions, "alerts": tally.alerts, "threshold": threshold}
-    form |= {"cut_short": list(log.cut_short), "overlap": overlap.to_json(), **unprofiled}
+    form |= {"cut_short": list(log.cut_short), "overlap": overlap.to_json(), **told}
     screen.json({**counts, **form, "out": str(out) if out else None, "highest": tally.highest})
 
 
@@ -160,11 +160,52 @@ def told_losses(screen: Screen, bar: Callable[[float, float, str], None]) -> Cal
 def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> None:
     """The outcome of ``train``."""
     report = bundle.folder / "report"
-    screen.note(f"False-alarm budget: {metrics['max_fpr']:.1%} of benign sessions.")
     screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}.")
     screen.table(figures_table(metrics))
+    for sentence in [*_threshold_lines(bundle, metrics), *_view_lines(metrics.get("views") or {})]:
+        screen.line(sentence)
     screen.line(f"Detector: {bundle.folder}   Report: {report / 'index.html'}")
     screen.json({**metrics, "bundle": str(bundle.folder), "report": str(report)})
+
+
+def _threshold_lines(bundle: Bundle, metrics: Mapping[str, Any]) -> list[str]:
+    """The threshold, what it lets through on the test split and out of fold, and what it was chosen for."""
+    from probewatch.learn.markup import alarm_interval
+
+    apart = metrics.get("out_of_fold") or {"benign": 0, "fpr": None, "interval": None}
+    given = bundle.manifest["config"]["threshold"]
+    chosen = "as asked for" if given else f"chosen for at most {rate(metrics['max_fpr'])} of benign sessions"
+    return [
+        f"It alerts at a score of {metrics['threshold']:.4f}, {chosen}.",
+        f"False alarms on the test split: {rate(metrics['fpr_at_threshold'], alarm_interval(metrics))}"
+        f" of {counted(metrics['n_benign'], 'benign session')}.",
+        f"False alarms out of fold: {rate(apart['fpr'], apart['interval'])}"
+        f" of {counted(apart['benign'], 'benign session')} (Clopper-Pearson).",
+    ]
+
+
+def _view_lines(views: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the detector does with poorer logs, a line each; none where there is but the whole."""
+    from probewatch.learn.views import WHOLE, describe_view
+
+    return [
+        f"With {describe_view(name)}: ROC AUC {figure(one['roc_auc'])}, at the threshold"
+        f" TPR {figure(one['tpr_at_threshold'])}, FPR {figure(one['fpr_at_threshold'])}."
+        for name, one in views.items()
+        if name != WHOLE
+    ]
+
+
+def rate(share: float | None, interval: Sequence[float] | None = None) -> str:
+    """A share in percent, small ones in full, with its 95 % interval.
+
+    >>> rate(0.00025), rate(0.012, (0.0051, 0.02))
+    ('0.025 %', '1.2 % (95 %: 0.51 % to 2 %)')
+    """
+    if share is None:
+        return "–"
+    ends = [f"{100 * end:.2g} %" for end in interval or ()]
+    return f"{100 * share:.3g} %" + (f" (95 %: {ends[0]} to {ends[1]})" if ends else "")
 
 
 def show_evaluated(screen: Screen, metrics: Mapping[str, Any], report: Path) -> None:
@@ -192,7 +233,7 @@ def show_log(screen: Screen, log: Log) -> None:
         models[f"model {name or '(none)'}"] = size
     pairs = {
         "sessions": f"{summary['sessions']:,}", "clients": f"{summary['clients']:,}", "first": summary["first"],
-        "last": summary["last"], **models, "features": _available(summary),
+        "last": summary["last"], **models, **_available(summary),
     }  # fmt: skip
     screen.table(pairs_table("Log", pairs))
     examples = [str(one) for one in log.rejected[:10]]
@@ -201,15 +242,26 @@ def show_log(screen: Screen, log: Log) -> None:
     screen.json({**summary, "examples": examples})
 
 
-def _available(summary: dict[str, Any]) -> str:
-    """How many features a log has what they are made of, and what the others lack."""
-    from probewatch.data.columns import FEATURES
+def _available(summary: dict[str, Any]) -> dict[str, str]:
+    """How many features a log has what they are made of, what the others lack, and what a profile would add."""
+    from probewatch.data.columns import FEATURES, theme_of
 
+    fields = set(summary["fields"])
     needs = {"confidence": "confidence", "scale": "confidence", "class": "predicted_class", "inputs": "inputs"}
-    lacking = {group for group, field in needs.items() if field not in summary["fields"]}
-    made = [name for name, feature in FEATURES.items() if feature.group not in lacking or name in summary["given"]]
-    without = sorted({needs[group] for group in lacking})
-    return f"{len(made)} of {len(FEATURES)}" + (f"; the log has no {', no '.join(without)}" if without else "")
+    groups = {"profile": "model", "members": "training records"}  # what a log alone never tells
+    own = [name for name, feature in FEATURES.items() if feature.group not in groups]
+    made = [name for name in own if needs.get(FEATURES[name].group, "") in {"", *fields} or name in summary["given"]]
+    without = sorted({field for field in needs.values() if field not in fields})
+    lacks = [f"no {field}" for field in without]
+    if "digest" in fields and "inputs" in without:
+        made += [name for name in own if theme_of(name) == "repeats"]
+        lacks[without.index("inputs")] = "hashes for inputs, which tell repeats alone"
+    told = f"{len(made)} of {len(own)}" + (f"; the log has {', '.join(lacks)}" if lacks else "")
+    more = dict.fromkeys(groups, 0)
+    for name in FEATURES.keys() - set(own):
+        more[FEATURES[name].group] += ("confidence" if theme_of(name) == "likelihood" else "inputs") in fields
+    parts = [f"{count} of the {groups[group]}" for group, count in more.items() if count]
+    return {"features": told, "more with a profile": " and ".join(parts) or "none: it needs confidences or inputs"}
 
 
 def _manifest_pairs(manifest: Any) -> dict[str, object]:
