@@ -70,7 +70,7 @@ def train_detector(
     sequences, seen, scales, budget = ground.views[WHOLE], ground.seen, ground.scales, ground.budget
     partial = open_checkpoints(folder, data, config, resume=resume, note=note)
     fitted = fit_folds(ground, data.label, config, where, partial, told)
-    graph, threshold = conclude(ground, fitted, data.label, config)
+    graph, threshold, _ = conclude(ground, fitted, data.label, config)
     models = [one.model for one in fitted]
 
     tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.aside)]))

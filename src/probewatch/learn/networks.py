@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +57,20 @@ class Ground:
     scales: Scales
     views: dict[str, Ragged]
     scaler: Scaler
+
+
+class Learned(NamedTuple):
+    """What the networks of all folds come to.
+
+    Attributes:
+        graph: ONNX, calibrated.
+        threshold: of its scores.
+        held: (S,) score of each session by the network that did not learn from it; NaN elsewhere.
+    """
+
+    graph: bytes
+    threshold: float
+    held: NDArray[np.float64]
 
 
 def prepare(data: Labelled, split: Split, config: Config) -> Ground:
@@ -129,7 +144,7 @@ def fit_folds(
     return fitted
 
 
-def conclude(ground: Ground, fitted: list[Fitted], label: NDArray[np.int8], config: Config) -> tuple[bytes, float]:
+def conclude(ground: Ground, fitted: list[Fitted], label: NDArray[np.int8], config: Config) -> Learned:
     """The networks as one calibrated ONNX graph, and the threshold of its scores from out-of-fold ones.
 
     Raises:
@@ -145,7 +160,8 @@ def conclude(ground: Ground, fitted: list[Fitted], label: NDArray[np.int8], conf
         thresholds = {name: pick_threshold(one[~np.isnan(one)], ground.budget) for name, one in benign.items()}
         threshold, shifts = float(sigmoid(np.array(thresholds[WHOLE]))), shifts_of(thresholds, config.features)
     models = [one.model for one in fitted]
-    return build_graph(models, ground.scaler, config.features, calibration, shifts), threshold
+    graph = build_graph(models, ground.scaler, config.features, calibration, shifts)
+    return Learned(graph, threshold, sigmoid(calibration[0] * held[WHOLE] + calibration[1]))
 
 
 def budget_of(config: Config, benign: int) -> float:
