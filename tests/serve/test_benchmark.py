@@ -55,3 +55,10 @@ def test_json_is_what_the_file_holds(log_files: tuple[Path, Path], settings: Pat
 def test_a_wrong_choice_is_a_sentence(log_files: tuple[Path, Path]) -> None:
     result = _run("benchmark", log_files[0], "--leave-out", "client", code=2)
     assert "--leave-out is 'client', expected one of: family, dataset, none." in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_training(log_files: tuple[Path, Path], settings: Path) -> None:
+    log, labels = log_files
+    result = _run("benchmark", log, "--labels", labels, "--config", settings, "--out", log / "below", code=2)
+    assert "the table cannot be written there" in result.stderr
+    assert "1 of" not in result.stderr

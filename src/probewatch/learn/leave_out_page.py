@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,26 @@ def write_leave_out(folder: Path, form: Mapping[str, Any]) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    try:
+    with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / JSON_FILE, dump_json(form))
         replace_file(folder / PAGE_FILE, render_leave_out(form).encode("utf-8", "backslashreplace"))
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder of the files, so that one that cannot be made is told before hours of training.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"{folder}: the table cannot be written there ({error.strerror}); free disk, or name another folder."

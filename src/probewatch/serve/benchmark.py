@@ -71,9 +71,11 @@ def benchmark(
     by = _choice(leave)
     chosen = choose_config(preset, config, {})
     from probewatch.learn.leave_out import leave_out
-    from probewatch.learn.leave_out_page import write_leave_out
+    from probewatch.learn.leave_out_page import check_folder, write_leave_out
     from probewatch.learn.workers import usable_cores
 
+    if out is not None:
+        check_folder(out)
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
         data = replace(label_sessions(log, labels, allow, screen), profiles=known)
