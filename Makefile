@@ -21,7 +21,7 @@ check: $(VENV)/.installed
 	$(BIN)/pytest tests/test_architecture.py
 
 bench: $(VENV)/.installed
-	for one in ingest features score train; do $(BIN)/python bench/$$one.py || exit 1; done
+	for one in ingest features score stream train; do $(BIN)/python bench/$$one.py || exit 1; done
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

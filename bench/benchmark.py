@@ -27,6 +27,8 @@ from probewatch.bundle import Bundle
 from probewatch.data.features import compute
 from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
+from probewatch.data.owned import read_targets
+from probewatch.data.profile import Profile
 from probewatch.learn.dataset import Split, split_sessions
 from probewatch.learn.detector import train_detector
 from probewatch.learn.entry import RANKED, Truth, read_truth, score_entry
@@ -46,20 +48,24 @@ Results = dict[str, dict[str, Any]]
 
 
 def load(benchmark: Path, *parts: str) -> Labelled:
-    """Sessions of one part, or of several read as one log."""
+    """Sessions of one part, or of several read as one log, with the profiles of their models."""
     with read_logs([benchmark / part / "events.jsonl.gz" for part in parts]) as opened:
         sessions, sha256 = opened.all_sessions(), opened.sha256
+    profiles: dict[str, Profile] = {}
     label = np.full(len(sessions), -1, np.int8)
     family, actor = (np.full(len(sessions), "", object) for _ in range(2))
     allowed, other = (np.zeros(len(sessions), bool) for _ in range(2))
     for part in parts:
         matched = read_labels(benchmark / part / "labels.csv").match(sessions.session, sessions.client)
-        own = matched.actor != ""
-        label[own], family[own], actor[own] = matched.label[own], matched.family[own], matched.actor[own]
-        other |= matched.other
+        own = matched.family != ""
+        label[own], family[own] = matched.label[own], matched.family[own]
+        if matched.actor is not None:
+            actor[own] = matched.actor[own]
+        other |= matched.other if matched.other is not None else False
+        profiles |= read_targets(benchmark / part / "targets")[0]
         allow = read_allow(benchmark / part / "allow.txt")
         allowed |= np.array([client in allow for client in sessions.client], bool)
-    return Labelled(sessions, label, family, allowed, sha256, actor=actor, other=other)
+    return Labelled(sessions, label, family, allowed, sha256, profiles, actor, other)
 
 
 def run_seed(benchmark: Path, config: Config, folder: Path) -> Results:
@@ -81,7 +87,7 @@ def run_seed(benchmark: Path, config: Config, folder: Path) -> Results:
 
 def own_scores(bundle: Bundle, benchmark: Path) -> tuple[Mapping[str, float], float]:
     """As ``probewatch score`` gives them."""
-    scorer = Scorer(bundle)
+    scorer = Scorer(bundle, profiles=read_targets(benchmark / "test" / "targets")[0])
     scores: dict[str, float] = {}
     with read_logs([benchmark / "test" / "events.jsonl.gz"]) as log:
         for verdicts in scorer.score(log.sessions()):
@@ -103,7 +109,7 @@ def rival_scores(
     seen = np.sort(np.concatenate([moved.train, moved.valid])) if config.folds > 1 else moved.train
     tested = np.sort(np.array([place[name] for name in truth.session], np.int64))
     predictions: dict[str, Any] = {}
-    sequences = compute(both.sessions, bundle.features, bundle.scales)
+    sequences = compute(both.sessions, bundle.features, bundle.scales, profiles=both.profiles)
     found = measure_rivals(both, sequences, moved, seen, metrics["max_fpr"], predictions, tested, config)
     return {
         name: (dict(zip(place, predictions[f"{RIVAL_PREFIX}{name}"].tolist(), strict=True)), one["threshold"])

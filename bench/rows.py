@@ -198,6 +198,7 @@ class Watch:
         self.classes = np.zeros(WINDOW, np.int64)
         self.centre, self.squares, self.farthest, self.least = np.zeros(SKETCH), 0.0, 0.0, np.inf
         self.best_confidence = -1.0
+        self.held: NDArray[np.float64] | None = None
 
     def _question(
         self, confidence: float, odds: float, klass: int, inputs: NDArray[Any], row: NDArray[Any], signals: NDArray[Any]
@@ -229,6 +230,10 @@ class Watch:
                 self.for_answers = max(0.0, self.for_answers + evidence * anew)
                 row[PLACE["answer_evidence"]] = np.log1p(self.for_answers)
             self._touch(inputs, record, anew, self.known.rate, row, signals)
+            self.held = sketch if record >= 0 else self.held
+            if self.held is not None:
+                row[PLACE["record_distance"]] = np.log(FLOOR + np.linalg.norm(sketch - self.held) / unit)
+                signals[SIGNAL["around"]] = row[PLACE["record_distance"]] if record < 0 else np.nan
         at = self.compared % WINDOW
         self.records[at] = record >= 0
         self.sketches[at], self.vectors[at], self.odds[at], self.classes[at] = sketch, inputs, odds, klass

@@ -1,8 +1,8 @@
 """Probewatch reads the query log of a prediction API and says which clients probe it for training data.
 
 The public names are loaded when they are first used, so that importing the package loads nothing heavy:
-``read_logs``, ``read_bundle``, ``read_profiles``, ``build_profile``, ``Profile``, ``Scorer``, ``Ragged``,
-``SequenceClassifier`` (which needs the ``train`` extra) and ``ProbewatchError``.
+``read_logs``, ``read_bundle``, ``read_profiles``, ``build_profile``, ``Profile``, ``Scorer``, ``StreamScorer``,
+``Events``, ``Limits``, ``Ragged``, ``SequenceClassifier`` (which needs the ``train`` extra) and ``ProbewatchError``.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probewatch.bundle import read_bundle
+    from probewatch.data.events import Events
     from probewatch.data.logs import read_logs
     from probewatch.data.profile import Profile, build_profile
     from probewatch.data.profiles import read_profiles
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
     from probewatch.errors import ProbewatchError
     from probewatch.learn.classifier import SequenceClassifier
     from probewatch.score.batch import Scorer
+    from probewatch.score.limits import Limits
+    from probewatch.score.stream import StreamScorer
 
 __version__ = "0.1.0"
 __all__ = [
+    "Events",
+    "Limits",
     "ProbewatchError",
     "Profile",
     "Ragged",
     "Scorer",
     "SequenceClassifier",
+    "StreamScorer",
     "__version__",
     "build_profile",
     "read_bundle",
@@ -33,11 +39,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Events": "probewatch.data.events",
+    "Limits": "probewatch.score.limits",
     "ProbewatchError": "probewatch.errors",
     "Profile": "probewatch.data.profile",
     "Ragged": "probewatch.data.ragged",
     "Scorer": "probewatch.score.batch",
     "SequenceClassifier": "probewatch.learn.classifier",
+    "StreamScorer": "probewatch.score.stream",
     "build_profile": "probewatch.data.profile",
     "read_bundle": "probewatch.bundle",
     "read_logs": "probewatch.data.logs",

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,16 @@ def read_bundle(folder: Path | str) -> Bundle:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{folder}: its scales cannot be read ({error}); train the bundle again.") from error
     return Bundle(folder, manifest, parts["graph"], scales, held_out, clients)
+
+
+def read_own() -> Bundle:
+    """The detector that comes with the package; see its README.md for what it was trained on and what it does.
+
+    Raises:
+        BundleError: the package was damaged.
+    """
+    with as_file(files("probewatch") / "detector") as folder:
+        return read_bundle(folder)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

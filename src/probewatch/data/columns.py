@@ -42,6 +42,7 @@ SIGNALS = {  # followed over time: name -> what it says
     "centre": Feature("inputs", "distance from the centre of the usual queries"),
     "ratio": Feature("profile", "log-likelihood of the confidence among training records against strangers"),
     "nearness": Feature("profile", "share of strangers that lie nearer to 32 others than this query to recent ones"),
+    "around": Feature("members", "distance of made-up queries to the last training record touched"),
     "touch": Feature("members", "the query is a training record (running)"),
 }
 SPREADS = (
@@ -87,6 +88,7 @@ FEATURES: dict[str, Feature] = {
     "centre_rank": Feature("profile", "share of strangers' records that lie nearer to the centre"),
     "on_record": Feature("members", "the query is a training record"),
     "near_record": Feature("members", "the query is, or lies near a recent one that is, a training record"),
+    "record_distance": Feature("members", "logarithm of the distance to the last training record touched"),
     "records_touched": Feature("members", "different training records among the queries so far"),
     "records_share": Feature("members", "share of different queries so far that are training records"),
     "anchors": Feature("profile", "queries on new ground, as far from recent ones as strangers' records are"),
@@ -129,7 +131,7 @@ THEMES = {  # what a detector should not hang on alone: theme -> the beginnings 
     "place": ("centre", "farthest", "constant"),
     "likelihood": ("member_ratio", "ratio_", "answer_evidence"),
     "evidence": ("anchors", "anchor_share", "record_evidence"),
-    "records": ("on_record", "near_record", "records_", "touch_"),
+    "records": ("on_record", "near_record", "records_", "record_distance", "around_", "touch_"),
 }
 
 

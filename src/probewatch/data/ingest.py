@@ -6,7 +6,7 @@ import bisect
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -113,7 +113,7 @@ class Ingest:
         def prepared() -> Iterator[tuple[Block, LineReader]]:
             nonlocal reader
             for block in self._blocks(path):
-                reader = reader or LineReader(self._spool, self._written_out(block))
+                reader = reader or LineReader(self._spool, write_out(self._fields, first_texts(block)))
                 yield block, reader
 
         def read(work: tuple[Block, LineReader]) -> tuple[Block, list[tuple[int, int]]]:
@@ -130,7 +130,7 @@ class Ingest:
             for index, kind, reason in sorted(found):
                 self.rejects.add(self._name, block.first_line + index, reason, kind)
             if len(self._sample) < 10 * SAMPLE_LINES:
-                self._sample += _first_texts(block)
+                self._sample += first_texts(block)
             self._refuse_unmapped({kind for _, kind, _ in found}, len(rejects) == int(block.usable.sum()))
             block.release()
         if breaks_off:
@@ -147,13 +147,6 @@ class Ingest:
         """Stop at the first block already if not one of its events has the fields that each needs."""
         if all_rejected and kinds and kinds <= UNMAPPED and codes.EVENT not in self._spool.counts():
             raise self._nothing_found(0, 0)
-
-    def _written_out(self, block: Block) -> FieldMap:
-        """The mapping with its patterns replaced by the fields that the first lines have."""
-        texts = _first_texts(block)
-        if any(path.endswith("*") for path in self._fields.paths()):
-            return self._fields.fit(fields_of(texts), strict=True)
-        return self._fields.hashed() if _is_hashed(self._fields, texts) else self._fields
 
     def _read_csv(self, path: Path) -> None:
         line = 0
@@ -239,11 +232,19 @@ class Ingest:
         return LogError(f"{names}: holds no lines, expected a log of queries; give another file.")
 
 
-def _first_texts(block: Block) -> list[str]:
+def write_out(fields: FieldMap, lines: Sequence[str]) -> FieldMap:
+    """The mapping with its patterns replaced by the fields that the first JSON lines have."""
+    if any(path.endswith("*") for path in fields.paths()):
+        return fields.fit(fields_of(lines), strict=True)
+    return fields.hashed() if _is_hashed(fields, lines) else fields
+
+
+def first_texts(block: Block) -> list[str]:
+    """The first usable lines of a block."""
     return [block.text(index) for index in np.flatnonzero(block.usable)[:SAMPLE_LINES].tolist()]
 
 
-def _is_hashed(fields: FieldMap, texts: list[str]) -> bool:
+def _is_hashed(fields: FieldMap, texts: Sequence[str]) -> bool:
     """Whether the first value in the place of the inputs is a text."""
     if not isinstance(fields.inputs, str):
         return False

@@ -16,8 +16,10 @@ from typing import Any, Self
 
 import duckdb
 
+from probewatch.data.events import Events
 from probewatch.data.fields import FieldMap
 from probewatch.data.ingest import Ingest
+from probewatch.data.live import COLUMNS as LIVE
 from probewatch.data.records import Sessions
 from probewatch.data.rejects import Counts, Reject, RejectList
 from probewatch.data.sessions import iter_sessions, to_iso
@@ -78,6 +80,22 @@ class Log:
             yield from iter_sessions(batches, gap_s=self._gap_s, chunk_events=rows, given=self._spool.given)
         except (duckdb.IOException, OSError) as error:
             raise _scratch_error(self._spool.folder, error) from error
+        except duckdb.Error as error:
+            raise LogError(f"the log's queries cannot be sorted ({first_line(error)}); free memory or disk.") from error
+
+    def events(self, rows: int = 8192) -> Iterator[Events]:
+        """The queries of all clients in order of time, as they would have come, ``rows`` at a time.
+
+        Raises:
+            LogError: the log has ready-made features instead of what they are made of.
+        """
+        if self._spool.given:
+            raise LogError("the log holds the article's ready-made features, expected queries; use `probewatch score`.")
+        query = f"SELECT {LIVE} FROM spool WHERE problem = {EVENT} ORDER BY time_s, arrival"
+        try:
+            with self._spool.cursor() as cursor:
+                for batch in cursor.sql(query).to_arrow_reader(rows):
+                    yield Events.from_table(batch)
         except duckdb.Error as error:
             raise LogError(f"the log's queries cannot be sorted ({first_line(error)}); free memory or disk.") from error
 

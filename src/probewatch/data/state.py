@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probewatch.data.columns import HALF_LIVES, PRINTS, SIGNALS, WINDOW
 from probewatch.data.scales import SKETCH
 
-NUMBERS = 19  # counters and extremes, see their places in step.py
+NUMBERS = 20  # counters and extremes, see their places in step.py
 MOMENTS = (len(HALF_LIVES), 3, len(SIGNALS))  # weights, means and variances
 BITS = 512  # of a linear counter: enough for some 2,000 different queries
 
@@ -29,6 +29,7 @@ class State(NamedTuple):
         prints: (K, PRINTS) uint8, a byte for each watched input of the previous query.
         centre: (K, SKETCH) float64 running mean of the sketches.
         best: (K, SKETCH) int16 sketch of the most confident query.
+        record: (K, SKETCH) int16 sketch of the last training record touched.
         different: (K, BITS / 64) uint64 linear counter of different queries (Whang et al. 1990).
         touched: (K, BITS / 64) uint64 linear counter of different training records.
         anchor: (K, D) float64 the most confident query itself; D = 0 unless its exact distance is asked for.
@@ -44,6 +45,7 @@ class State(NamedTuple):
     prints: NDArray[np.uint8]
     centre: NDArray[np.float64]
     best: NDArray[np.int16]
+    record: NDArray[np.int16]
     different: NDArray[np.uint64]
     touched: NDArray[np.uint64]
     anchor: NDArray[np.float64]
@@ -61,6 +63,7 @@ def new_state(sessions: int, anchor_width: int = 0) -> State:
         np.zeros((sessions, WINDOW), np.bool_),
         np.zeros((sessions, PRINTS), np.uint8),
         np.zeros((sessions, SKETCH)),
+        np.zeros((sessions, SKETCH), np.int16),
         np.zeros((sessions, SKETCH), np.int16),
         np.zeros((sessions, BITS // 64), np.uint64),
         np.zeros((sessions, BITS // 64), np.uint64),

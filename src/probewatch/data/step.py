@@ -35,18 +35,18 @@ LARGEST = 3e38  # a feature is kept as float32
 # positions in a row, in the order of FEATURES
 (_CONFIDENCE, _DELTA, _ANCHOR, _LOG_ODDS, _RANK, _LOG_GAP, _NEAREST, _PREVIOUS, _BEST_DISTANCE, _CHANGED, _REPEAT,
  _CLASS_CHANGE, _CHANGE, _NEAREST_CHANGE, _NEAREST_CLASS, _NEIGHBOURS, _CENTRE, _CONSTANTS, _EVENTS, _ELAPSED,
- _HIGHEST, _LOWEST, _LEAST, _FARTHEST, _RATIO, _NEAREST_RANK, _CENTRE_RANK, _ON_RECORD, _NEAR_RECORD, _TOUCHED,
- _SHARE, _ANCHORS, _ANSWERS, _ANCHOR_SHARE, _EVIDENCE, _EXCESS, _MEANS) = range(37)  # fmt: skip
+ _HIGHEST, _LOWEST, _LEAST, _FARTHEST, _RATIO, _NEAREST_RANK, _CENTRE_RANK, _ON_RECORD, _NEAR_RECORD, _AROUND, _TOUCHED,
+ _SHARE, _ANCHORS, _ANSWERS, _ANCHOR_SHARE, _EVIDENCE, _EXCESS, _MEANS) = range(38)  # fmt: skip
 _DEVIATIONS = _MEANS + len(SIGNALS) * len(HALF_LIVES)
 _ROW = len(FEATURES)
 _SIGNALS = len(SIGNALS)
 # positions among the signals
 (_S_ODDS, _S_RANK, _S_GAP, _S_NEAREST, _S_PREVIOUS, _S_CHANGED, _S_REPEAT, _S_CLASS, _S_JUMP, _S_CENTRE, _S_RATIO,
- _S_NEARNESS, _S_TOUCH) = range(len(SIGNALS))  # fmt: skip
+ _S_NEARNESS, _S_AROUND, _S_TOUCH) = range(len(SIGNALS))  # fmt: skip
 # positions in State.numbers
 (_COUNT, _TIME, _FIRST, _LAST_ODDS, _LAST_CLASS, _HIGH_ODDS, _LOW_ODDS, _LEAST_NEAREST, _BEST_CONFIDENCE, _COMPARED,
  _SQUARES, _WIDTH, _MOST_CENTRE, _DIFFERENT, _RECORDS, _GROUND, _TAKEN,
- _FOR_ANSWERS, _FOR_RECORDS) = range(NUMBERS)  # fmt: skip
+ _FOR_ANSWERS, _FOR_RECORDS, _HELD) = range(NUMBERS)  # fmt: skip
 _DECAY = tuple(0.5 ** (1.0 / life) for life in HALF_LIVES)
 _SPREAD_OF = tuple(list(SIGNALS).index(name) for name in SPREADS)
 
@@ -170,6 +170,13 @@ def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # 
         ground = numbers[_GROUND]
         _advance(numbers, row, record)
         _touch(state, k, here, record, beside, numbers[_GROUND] > ground, reference.rate[model.number], row, signals)
+        if record >= 0:  # what is made up around a record is told by its distance from it
+            numbers[_HELD] = 1.0
+            for p in range(SKETCH):
+                state.record[k, p] = grains[p]
+        if numbers[_HELD] > 0.0:
+            row[_AROUND] = math.log(FLOOR + math.sqrt(between(grains, state.record, k)) / unit)
+            signals[_S_AROUND] = row[_AROUND] if record < 0 else np.nan
     w = seen % WINDOW
     for p in range(SKETCH):
         state.sketches[k, p, w] = grains[p]
@@ -283,7 +290,7 @@ def step(state, k, time, confidence, klass, inputs, hashed, model, reference, ro
         if width != numbers[_WIDTH]:  # the first vector, or one that those before cannot be compared with
             numbers[_WIDTH] = width
             numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
-            numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE] = np.inf, -1.0
+            numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE], numbers[_HELD] = np.inf, -1.0, 0.0
             for p in range(SKETCH):
                 state.centre[k, p] = 0.0
         if width > 0:

@@ -77,6 +77,12 @@ def build_graph(
         weight = model.linear.weight.detach().numpy().T.astype(np.float64) * slope / len(models)
         logits.append(build.add("MatMul", states_of_steps, build.constant(weight)))  # (T, 1, B, 1), or (T, B, 1)
         finals += last
+    skips = [model.skip.weight.detach().numpy().T for model in models if model.skip is not None]  # (F + G, 1) each
+    if skips:
+        straight = np.sum(skips, axis=0, dtype=np.float64) * slope / len(models)
+        direct = build.add("MatMul", steps_first, build.constant(straight))  # (T, B, 1)
+        one = 2 if models[0].bidirectional else 1
+        logits.append(direct if one == 2 else build.add("Unsqueeze", direct, build.constant([1], np.int64)))
     total = logits[0] if len(logits) == 1 else build.add("Sum", *logits)
     bias = np.mean([float(model.linear.bias.detach()[0]) for model in models]) * slope + intercept
     shifted = build.add("Add", total, build.constant(bias))

@@ -21,6 +21,7 @@ class LSTMClassifier(nn.Module):
         use_last_only: take the final hidden state; otherwise unpack all outputs and gather the last
             valid one. The two give the same numbers.
         outputs: logits per step, 1 for two classes.
+        skip: add a linear layer of the step's own features, which sum up the sequence so far, to the logit.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class LSTMClassifier(nn.Module):
         bidirectional: bool = False,
         use_last_only: bool = True,
         outputs: int = 1,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(features, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden * (2 if bidirectional else 1), outputs)
+        self.skip = nn.Linear(features, outputs, bias=False) if skip else None
         self.bidirectional = bidirectional
         self.use_last_only = use_last_only
 
@@ -57,14 +60,20 @@ class LSTMClassifier(nn.Module):
         """
         check_lengths(lengths, events.shape[1])
         last = self._last_packed(events, lengths) if self.bidirectional else self._last(events, lengths)
-        return self.linear(self.dropout(last)).squeeze(-1)  # type: ignore[no-any-return]
+        logits = self.linear(self.dropout(last))
+        if self.skip is not None:
+            logits = logits + self.skip(events[torch.arange(len(events)), lengths - 1])
+        return logits.squeeze(-1)  # type: ignore[no-any-return]
 
     def every_step(self, events: Tensor) -> Tensor:
         """(B, T) or (B, T, outputs) logits after each step of (B, T, F) events; one direction only, no packing."""
         if self.bidirectional:
             raise DataError("a bidirectional model has no score before the end of a sequence; use one direction.")
         states, _ = self.lstm(events)  # (B, T, H)
-        return self.linear(self.dropout(states)).squeeze(-1)  # type: ignore[no-any-return]
+        logits = self.linear(self.dropout(states))
+        if self.skip is not None:
+            logits = logits + self.skip(events)
+        return logits.squeeze(-1)  # type: ignore[no-any-return]
 
     def _last(self, events: Tensor, lengths: Tensor) -> Tensor:
         """(B, H) without packing, which torch's fast CPU path does not know: a forward LSTM cannot

@@ -25,6 +25,7 @@ class Config:
     Attributes:
         features: columns, in order, out of ``probewatch.data.features.FEATURES``.
         hidden, layers, bidirectional, use_last_only, dropout: see ``LSTMClassifier``.
+        skip: a linear layer of the features themselves beside the LSTM.
         feature_dropout: share of the features that each training sequence lacks, anew in every batch.
         theme_dropout: share of the themes (see ``probewatch.data.columns.THEMES``) that each lacks, anew likewise: a
             detector must know an attack by any of several signs, since one on another model may lack some.
@@ -52,8 +53,9 @@ class Config:
     bidirectional: bool = False
     use_last_only: bool = True
     dropout: float = 0.5
+    skip: bool = True
     feature_dropout: float = 0.2
-    theme_dropout: float = 0.35
+    theme_dropout: float = 0.5
     folds: int = 3
     every_step: bool = True
     decision: Decision = "peak"
@@ -184,6 +186,7 @@ PRESETS: dict[str, Config] = {
     "article": Config(  # spec rows A2 to A17, to the letter
         features=ARTICLE,
         hidden=64,
+        skip=False,
         feature_dropout=0.0,
         theme_dropout=0.0,
         folds=1,

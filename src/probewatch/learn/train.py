@@ -87,6 +87,7 @@ def fit(
         model = LSTMClassifier(
             train.values.shape[1], config.hidden, config.layers, dropout=config.dropout,
             bidirectional=config.bidirectional, use_last_only=config.use_last_only, outputs=outputs,
+            skip=config.skip,
         ).to(device)  # fmt: skip
         optimiser = torch.optim.Adam(
             model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True

@@ -91,7 +91,7 @@ class Scorer:
     def _verdicts(
         self, chunk: Sessions, rows: Ragged, cut: _Cut | None, why: bool
     ) -> tuple[Verdicts, NDArray[np.float32]]:
-        self._check_masks(rows)
+        check_masks(self.bundle, rows)
         if not self.bundle.manifest["streams"] and (chunk.before.any() or not chunk.ends.all()):
             raise DataError(
                 "a session is longer than a chunk, and a bidirectional bundle must see it whole;"
@@ -122,17 +122,22 @@ class Scorer:
             verdicts = _joined(cut.verdict, verdicts, decision)
         return verdicts, after[-1:]
 
-    def _check_masks(self, rows: Ragged) -> None:
-        """A bundle that never learned what a missing feature means must not be given one."""
-        if self.bundle.manifest["masks"]:
-            return
-        missing = np.flatnonzero(np.isnan(rows.values).any(axis=0))
-        if len(missing):
-            names = [self.bundle.features[column] for column in missing]
-            raise DataError(
-                f"the log lacks what the features {names} are made of, and this bundle was trained without gaps;"
-                " train it with features that the log has (--features)."
-            )
+
+def check_masks(bundle: Bundle, rows: Ragged) -> None:
+    """A bundle that never learned what a missing feature means must not be given one.
+
+    Raises:
+        DataError: it is given one.
+    """
+    if bundle.manifest["masks"]:
+        return
+    missing = np.flatnonzero(np.isnan(rows.values).any(axis=0))
+    if len(missing):
+        names = [bundle.features[column] for column in missing]
+        raise DataError(
+            f"the log lacks what the features {names} are made of, and this bundle was trained without gaps;"
+            " train it with features that the log has (--features)."
+        )
 
 
 def _joined(before: Verdicts, after: Verdicts, decision: str) -> Verdicts:

@@ -65,7 +65,16 @@ def _records(touched: float, share: float, excess: float) -> str:
 
 BEHAVIOURS = (
     Behaviour(
-        ("on_record", "near_record", "records_", "record_evidence", "anchor_share", "touch_"),
+        (
+            "on_record",
+            "near_record",
+            "records_",
+            "record_evidence",
+            "record_distance",
+            "around_",
+            "anchor_share",
+            "touch_",
+        ),
         ("records_touched", "records_share", "records_excess"),
         _records,
         total=True,
@@ -137,6 +146,7 @@ def explain(
     sequences: Ragged,
     logits: NDArray[np.float32],
     ends: NDArray[np.int64],
+    state: NDArray[np.float32] | None = None,
 ) -> NDArray[np.object_]:
     """A sentence for each sequence on what made its score at one query.
 
@@ -151,11 +161,12 @@ def explain(
         sequences: S sequences of N steps in all.
         logits: (N,) the network's logit after each.
         ends: (S,) number of the query, from 1, that is explained.
+        state: (S, K) the network's before the sequences, which then have at most RECENT queries; zeros without it.
 
     Returns:
         (S,) str objects.
     """
-    effects, recent = _effects(network, features, baseline, sequences, ends)
+    effects, recent = _effects(network, features, baseline, sequences, ends, state)
     sentences = []
     for s, (start, end) in enumerate(zip(sequences.offsets[:-1], ends, strict=True)):
         steep = _steepest(logits[start : start + end])
@@ -169,6 +180,7 @@ def _effects(
     baseline: Mapping[str, float],
     sequences: Ragged,
     ends: NDArray[np.int64],
+    state: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float64], Ragged]:
     """(behaviours, S) what each added in log-odds, and the recent queries that it was measured on."""
     kept = np.minimum(ends, RECENT)
@@ -177,7 +189,7 @@ def _effects(
     finish = recent.offsets[1:] - 1
 
     def score(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return network.run(Ragged(values, recent.offsets))[0][finish]
+        return network.run(Ragged(values, recent.offsets), state)[0][finish]
 
     everything, nothing = score(recent.values), score(usual)
     effects = np.zeros((len(BEHAVIOURS), len(recent)))

@@ -16,6 +16,7 @@ from probewatch.serve.corpus import corpus
 from probewatch.serve.exits import sentences
 from probewatch.serve.options import (
     AllowFile,
+    DetectorAndLogs,
     Gap,
     Json,
     KeyFile,
@@ -28,7 +29,8 @@ from probewatch.serve.options import (
     TargetsDir,
 )
 from probewatch.serve.profile import chosen_profiles, profile, tell_unprofiled
-from probewatch.serve.reading import choose_config, label_sessions, need_training_extra, open_log
+from probewatch.serve.reading import choose_config, choose_detector, label_sessions, need_training_extra, open_log
+from probewatch.serve.watch import watch
 
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
@@ -113,8 +115,7 @@ def train(
 @app.command(epilog="Example: probewatch evaluate bundle last-week.jsonl.gz --labels labels.csv --out checked")
 @sentences
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A trained detector.")],
-    logs: Logs,
+    logs: DetectorAndLogs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the report.")],
     labels: LabelsFile = None,
     allow: AllowFile = None,
@@ -128,12 +129,11 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a detector on labelled sessions and write a report."""
-    from probewatch.bundle import read_bundle
     from probewatch.serve.screen import Screen
     from probewatch.serve.show import show_evaluated
 
     screen = Screen(as_json=as_json, quiet=quiet)
-    detector = read_bundle(bundle)
+    detector, logs = choose_detector(logs)
     need_training_extra()
     from probewatch.learn.trial import evaluate_detector
 
@@ -146,8 +146,7 @@ def evaluate(
 @app.command(epilog="Example: probewatch score bundle today.jsonl.gz --out verdicts.csv")
 @sentences
 def score(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A trained detector.")],
-    logs: Logs,
+    logs: DetectorAndLogs,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="All verdicts: .jsonl, .csv, either with .gz, or .parquet."),
@@ -164,11 +163,10 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Give a verdict on every session of a log."""
-    from probewatch.bundle import read_bundle
     from probewatch.serve.screen import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
-    detector = read_bundle(bundle)
+    detector, logs = choose_detector(logs)
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
         _score(detector, log, out, threshold, allow, screen, known)
@@ -232,6 +230,7 @@ app.command(
     epilog="Example: probewatch benchmark queries.jsonl.gz --labels labels.csv --leave-out family --out unseen"
 )(sentences(benchmark))
 app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(sentences(corpus))
+app.command(epilog="Example: tail -n +1 -F queries.jsonl | probewatch watch bundle --state state.db")(sentences(watch))
 
 
 def _train(data: Labelled, config: Config, out: Path, device: str, resume: bool, screen: Screen) -> Bundle:

@@ -14,6 +14,14 @@ Logs = Annotated[
         help="Query logs or patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz; - for stdin.",
     ),
 ]
+DetectorAndLogs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[BUNDLE] LOG…",
+        help="A trained detector (a folder; without one, the detector that comes with Probewatch), then query logs or"
+        " patterns: JSON lines, CSV, Parquet or the article's JSON; plain or .gz; - for stdin.",
+    ),
+]
 Map = Annotated[
     Path | None, typer.Option("--map", metavar="TOML", help="Where the log keeps client, session, time, model, …")
 ]

@@ -10,6 +10,7 @@ from probewatch.data.wording import counted
 from probewatch.errors import ConfigError
 
 if TYPE_CHECKING:
+    from probewatch.bundle import Bundle
     from probewatch.data.logs import Log
     from probewatch.learn.labelled import Labelled
     from probewatch.learn.presets import Config
@@ -47,6 +48,22 @@ def open_log(logs: list[str], fields: Path | None, gap: float, rejects: Path | N
             + ("" if rejects else " (--rejects FILE writes all)")
         )
     return log
+
+
+def choose_detector(arguments: list[str]) -> tuple[Bundle, list[str]]:
+    """The detector that a verb was given or else the package's own, and the logs.
+
+    Raises:
+        BundleError: the folder is no detector.
+        ConfigError: a detector without logs.
+    """
+    from probewatch.bundle import read_bundle, read_own
+
+    if not Path(arguments[0]).is_dir():
+        return read_own(), arguments
+    if len(arguments) == 1:
+        raise ConfigError(f"{arguments[0]} is a folder, expected a LOG after the detector; add one.")
+    return read_bundle(arguments[0]), arguments[1:]
 
 
 def label_sessions(log: Log, labels: Path | None, allow: Path | None, screen: Screen) -> Labelled:

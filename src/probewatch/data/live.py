@@ -1,0 +1,157 @@
+"""A log while it is written: whole lines as they come, and the events in them."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from probewatch.data import spool as codes
+from probewatch.data.events import Events
+from probewatch.data.fields import RAW, FieldMap, fields_of, suggest_fields
+from probewatch.data.ingest import UNMAPPED, first_texts, write_out
+from probewatch.data.jsonl import LineReader
+from probewatch.data.lines import LINE_LIMIT_BYTES, TOO_LONG, make_block
+from probewatch.data.rejects import KINDS, UNREADABLE, Counts, Reject, explain_length, explain_line
+from probewatch.data.spool import EVENT, Spool
+from probewatch.errors import MappingError
+
+MEMORY_BYTES = 256 << 20
+PIECE_BYTES = 1 << 22  # read at a time
+UNMAPPED_LINES = 20  # so many at the start without client or time are no log of this mapping
+COLUMNS = "client, model, session, coalesce(request, '') AS request, time_s, confidence, predicted, inputs"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Consecutive whole lines: their bytes, and how many; none when there was nothing for a while."""
+
+    content: bytes
+    count: int
+    dropped: int = 0  # among them, lines over the limit, whose bytes are left out
+
+
+def follow_lines(descriptor: int, tick_s: float) -> Iterator[Lines]:
+    """Whole lines of an open file as they come, and empty ones each ``tick_s`` in which none do; until its end.
+
+    The last line of all may lack its newline. A line over the limit is dropped and counted.
+    """
+    carry, dropping = b"", False
+    while True:
+        if not select.select([descriptor], [], [], tick_s)[0]:
+            yield Lines(b"", 0)
+            continue
+        piece = os.read(descriptor, PIECE_BYTES)
+        if not piece:
+            break
+        cut = piece.rfind(b"\n") + 1
+        whole, rest = carry + piece[:cut] if cut else b"", piece[cut:] if cut else carry + piece
+        dropped = 0
+        if dropping and cut:
+            whole, dropped, dropping = whole[whole.index(b"\n") + 1 :], 1, False
+        if len(rest) > LINE_LIMIT_BYTES:
+            rest, dropping = b"", True
+        carry = b"" if dropping else rest
+        if whole or dropped:
+            yield Lines(whole, whole.count(b"\n") + dropped, dropped)
+    if carry or dropping:
+        yield Lines(carry, 1, int(dropping))
+
+
+class LiveReader:
+    """Reads whole lines of JSON into events; counts what becomes of them; holds a database until it is closed.
+
+    Args:
+        fields: where the log keeps its fields; without it lines are read as the article's raw events.
+        widths: length of an input vector of each known model; others are rejected.
+        told: called with each reject.
+        source: name of the log in rejects.
+    """
+
+    def __init__(
+        self,
+        fields: FieldMap | None,
+        widths: Mapping[str, int],
+        told: Callable[[Reject], None],
+        *,
+        source: str = "-",
+    ) -> None:
+        self._spool = Spool(MEMORY_BYTES)
+        self._fields = fields or RAW
+        self._widths = widths
+        self._told = told
+        self._source = source
+        self._reader: LineReader | None = None
+        self._line = 0
+        self.found: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """Free the database."""
+        self._spool.close()
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the lines so far; duplicates are found by who takes the events."""
+        return Counts(self.found["read"], self.found["events"], 0, self.found["skipped"], self.kinds.total())
+
+    def skip(self, lines: int) -> None:
+        """Count lines that were read in an earlier run."""
+        self._line += lines
+
+    def read(self, lines: Lines) -> Events:
+        """The events in some lines, in their order.
+
+        Raises:
+            MappingError: the first lines have no client or no time at all.
+        """
+        for _ in range(lines.dropped):
+            self.found["read"] += 1
+            self._line += 1
+            self._reject(self._line, UNREADABLE, TOO_LONG)
+        if not lines.content:
+            return Events.of([], [])
+        block = make_block(memoryview(lines.content), self._line + 1)
+        self._line += len(block)
+        self.found["read"] += len(block) - int(block.blank.sum())
+        self._reader = self._reader or LineReader(self._spool, write_out(self._fields, first_texts(block)))
+        found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
+        problems = self._reader.read(block, base=0)
+        found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in problems]
+        with self._spool.cursor() as cursor:
+            table = cursor.sql(
+                f"SELECT {COLUMNS}, arrival FROM spool WHERE problem = {EVENT} ORDER BY arrival"
+            ).to_arrow_table()
+        self.found["skipped"] += self._spool.counts().get(codes.SKIPPED, 0)
+        self._spool.rows(f"CREATE OR REPLACE TABLE spool ({codes.COLUMNS})")
+        events, rows = Events.from_table(table), table.column("arrival").to_numpy() - block.first_line
+        fits = self._fits(events)
+        for at in np.flatnonzero(~fits).tolist():
+            model = str(events.model[at])
+            width = int(events.input_offsets[at + 1] - events.input_offsets[at])
+            found.append((int(rows[at]), KINDS[codes.BAD_LENGTH], explain_length(model, width, self._widths[model])))
+        for index, kind, reason in sorted(found):
+            self._reject(block.first_line + index, kind, reason)
+        self.found["events"] += int(fits.sum())
+        if not self.found["events"] and self.kinds.total() >= UNMAPPED_LINES and set(self.kinds) <= UNMAPPED:
+            what = " and ".join(sorted(self.kinds))
+            raise MappingError(
+                f"{self._source}: the lines have {what}; {suggest_fields(fields_of(first_texts(block)))}."
+            )
+        return events if fits.all() else events.take(np.flatnonzero(fits))
+
+    def _reject(self, line: int, kind: str, reason: str) -> None:
+        self.kinds[kind] += 1
+        self._told(Reject(self._source, line, reason))
+
+    def _fits(self, events: Events) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(N,) False for a vector of another length than its model's."""
+        models = events.model.dictionary_encode()
+        usual = np.array([self._widths.get(name, 0) for name in models.dictionary.to_pylist()], np.int64)
+        widths = np.diff(events.input_offsets)
+        expected = usual[np.asarray(models.indices)] if len(widths) else widths
+        return np.asarray((widths == 0) | (expected == 0) | (widths == expected))

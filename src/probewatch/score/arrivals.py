@@ -1,0 +1,130 @@
+"""What happens to events before they are scored: repeats are dropped, near neighbours in time are put in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+import probewatch.data.features  # noqa: F401  (it says where compiled code is kept)
+from probewatch.data.events import Events
+
+REMEMBERED = 1 << 20  # request ids known again: 24 MiB
+HELD_BACK = 1 << 16  # events waiting for earlier ones, at most
+JUMP_S = 3600.0  # a clock this far ahead is believed when
+CONFIRMED = 3  # so many events in a row say so
+
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+class Requests(NamedTuple):
+    """The last requests, changed in place: (R,) int64 ring, (2 R,) int64 table, (1,) int64 how many in all."""
+
+    ring: NDArray[np.int64]
+    table: NDArray[np.int64]
+    noted: NDArray[np.int64]
+
+
+def new_requests(size: int = REMEMBERED) -> Requests:
+    """Room for ``size`` requests, a power of two."""
+    return Requests(np.zeros(size, np.int64), np.zeros(2 * size, np.int64), np.zeros(1, np.int64))
+
+
+@_compiled
+def _place(table, key):  # type: ignore[no-untyped-def]
+    mask = len(table) - 1
+    at = key & mask
+    while table[at] != 0 and table[at] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@_compiled
+def _drop(table, key):  # type: ignore[no-untyped-def]
+    mask = len(table) - 1
+    hole = _place(table, key)
+    at = hole
+    while True:  # Knuth 6.4, algorithm R
+        at = (at + 1) & mask
+        if table[at] == 0:
+            break
+        home = table[at] & mask
+        if (at - home) & mask >= (at - hole) & mask:
+            table[hole] = table[at]
+            hole = at
+    table[hole] = 0
+
+
+@_compiled
+def note_requests(requests, keys, repeated):  # type: ignore[no-untyped-def]
+    """Remember (N,) keys, 0 for none; ``repeated`` (N,) becomes True for those that were known."""
+    for i in range(len(keys)):
+        repeated[i] = False
+        if keys[i] == 0:
+            continue
+        at = _place(requests.table, keys[i])
+        if requests.table[at] == keys[i]:
+            repeated[i] = True
+            continue
+        turn = requests.noted[0] % len(requests.ring)
+        if requests.ring[turn] != 0:
+            _drop(requests.table, requests.ring[turn])
+            at = _place(requests.table, keys[i])
+        requests.table[at] = keys[i]
+        requests.ring[turn] = keys[i]
+        requests.noted[0] += 1
+
+
+@dataclass
+class Queue:
+    """Events that wait until no earlier one can come; changed by each call.
+
+    Attributes:
+        tolerance_s: how far behind the latest an event may be and still be put in order; 0 takes all as they come.
+        events: those that wait, ordered by time.
+        arrivals: (W,) int64 their numbers.
+        clock_s: the stream's time, which one wild timestamp does not move.
+        ahead: events in a row that were far ahead of it.
+    """
+
+    tolerance_s: float
+    events: Events
+    arrivals: NDArray[np.int64]
+    clock_s: float = 0.0
+    ahead: int = 0
+
+    def push(self, events: Events, arrivals: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
+        """Take events in; the events that can be scored now, ordered, with their numbers."""
+        self._advance(events.time_s)
+        if not self.tolerance_s and not len(self.events):
+            return events, arrivals
+        waiting = Events.concat([self.events, events])
+        numbers = np.concatenate([self.arrivals, arrivals])
+        order = np.lexsort((numbers, waiting.time_s))
+        ready = int(np.searchsorted(waiting.time_s[order], self.clock_s - self.tolerance_s, side="right"))
+        ready = max(ready, len(order) - HELD_BACK)
+        self.events, self.arrivals = waiting.take(order[ready:]), numbers[order[ready:]]
+        return waiting.take(order[:ready]), numbers[order[:ready]]
+
+    def flush(self) -> tuple[Events, NDArray[np.int64]]:
+        """All that wait."""
+        given = self.events, self.arrivals
+        self.events, self.arrivals = self.events.slice(0, 0), self.arrivals[:0]
+        return given
+
+    def _advance(self, times: NDArray[np.float64]) -> None:
+        """Move the clock to the latest time that is believed."""
+        latest = float(times.max(initial=0.0))
+        if self.clock_s == 0.0 or latest <= self.clock_s + JUMP_S:
+            self.clock_s, self.ahead = max(self.clock_s, latest), 0
+            return
+        for time in times.tolist():  # rare: some are far ahead
+            if time <= self.clock_s + JUMP_S:
+                self.clock_s, self.ahead = max(self.clock_s, time), 0
+            else:
+                self.ahead += 1
+                if self.ahead >= CONFIRMED:
+                    self.clock_s, self.ahead = time, 0

@@ -1,0 +1,245 @@
+"""The sessions that a stream holds: a micro-batch of events in, their scores out, by the batch path's own steps."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.bundle import Bundle
+from probewatch.data.columns import ARTICLE
+from probewatch.data.events import Events, text_buffers
+from probewatch.data.features import compute
+from probewatch.data.profile import Profiles, with_profiles
+from probewatch.data.ragged import Ragged
+from probewatch.data.records import Sessions, offsets_of, ranges
+from probewatch.network import Network, sigmoid
+from probewatch.score.batch import check_masks
+from probewatch.score.limits import Limits
+from probewatch.score.packed import Packed
+from probewatch.score.slots import OWNER, Slots, arrange, assign, gather, new_slots, purge, settle
+
+MICRO_BATCH = 1024
+PURGED = 4096  # idle sessions freed before a micro-batch, at most
+SPLIT_EVENTS = 256  # fewer are not worth a second thread
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a micro-batch of N events showed, in the events' order.
+
+    Attributes:
+        score: (N,) float64 after the event.
+        peak: (N,) float64 highest of its session so far.
+        number: (N,) int64 number of the event in its session, from 1.
+        alert: (N,) bool, the score that decides has reached the threshold.
+        ended: owners and peaks of sessions that ended or made room.
+        places: (N,) where in ``logits`` and ``rows`` each event is; they are sorted by run.
+        offsets: (R + 1,) where each run begins there.
+        logits: (N,) after each event.
+        rows: the features, (N, F) in pieces.
+        states: (R, K) the network's state before each run; valid until the next micro-batch.
+    """
+
+    score: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    number: NDArray[np.int64]
+    alert: NDArray[np.bool_]
+    ended: tuple[NDArray[np.int64], NDArray[np.float64]]
+    places: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    rows: list[NDArray[np.float32]]
+    states: NDArray[np.float32]
+
+    def sequences(self, events: list[int], most: int) -> tuple[Ragged, NDArray[np.float32], NDArray[np.float32]]:
+        """Of each event's session in this micro-batch, up to the event, at most so many: features, logits, states.
+
+        The (S, K) states are the network's before, zeros where events are left out.
+        """
+        ends = self.places[events] + 1
+        runs = np.searchsorted(self.offsets, ends - 1, side="right") - 1
+        lengths = np.minimum(ends - self.offsets[runs], most)
+        states = np.where((lengths == ends - self.offsets[runs])[:, None], self.states[runs], np.float32(0))
+        chosen = ranges(ends - lengths, lengths)
+        values = np.concatenate(self.rows)[chosen]
+        return Ragged(values, offsets_of(lengths)), self.logits[chosen], states
+
+
+class _Layout(NamedTuple):
+    """A micro-batch sorted by run: a session's consecutive events.
+
+    ``order`` (N,) the events; ``slot_of``, ``begins``, ``home`` (R,) slot, whether the session begins, and the last
+    run of the slot; ``offsets`` (R + 1,); ``lanes`` (2 * parts + 1,) the first run of each part's single events
+    and of its longer runs.
+    """
+
+    order: NDArray[np.int64]
+    slot_of: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+    home: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    lanes: NDArray[np.int64]
+    parts: int
+
+
+class HeldSessions:
+    """The state of a bounded number of sessions, in flat arrays by slot; each call of :meth:`score` changes it.
+
+    Args:
+        bundle: a detector that streams.
+        limits: sessions held, and the times after which they end.
+        threshold: from 0 to 1.
+        profiles: of the models that the owner knows, by name.
+    """
+
+    def __init__(self, bundle: Bundle, limits: Limits, threshold: float, profiles: Profiles) -> None:
+        size = limits.max_sessions
+        self._bundle, self._profiles = bundle, profiles
+        self.network = Network(bundle.graph, bundle.features, threads=1)
+        self._limits, self._threshold = limits, threshold
+        self._last_decides = bundle.manifest["decision"] == "last"
+        self._pool = ThreadPoolExecutor(limits.threads - 1) if limits.threads > 1 else None
+        widest = max((len(scale.centre) for scale in with_profiles(bundle.scales, profiles).values()), default=0)
+        anchor = widest if ARTICLE[2] in bundle.features else 0
+        self._packed = Packed(size, MICRO_BATCH, anchor, self.network.state_width)
+        self.slots: Slots = new_slots(size)
+        self.dirty = np.zeros(size, bool)
+        self.freed = np.zeros(size, bool)
+
+    def columns(self) -> list[NDArray[Any]]:
+        """Every array by slot that a session's state is in."""
+        return [self.slots.book, self._packed.rows]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a session's state, those of the hash table and the list included."""
+        return (self.slots.bytes + self._packed.rows.nbytes + 2 * self.dirty.nbytes) // len(self.dirty)
+
+    def score(self, events: Events, keys: NDArray[np.int64], arrival: int, clock_s: float) -> Step:
+        """Take a micro-batch into the sessions.
+
+        Args:
+            events: at most :data:`MICRO_BATCH`.
+            keys: (3, N) as ``hash_events`` gives them.
+            arrival: number of the first event.
+            clock_s: the stream's time, by which sessions are idle.
+
+        Raises:
+            DataError: the events lack what the bundle's features need.
+        """
+        idle = self._purge(clock_s - self._limits.idle_s)
+        times = events.time_s.copy()
+        layout, crowd = self._lay_out(events, times, keys, arrival)
+        self.dirty[layout.slot_of] = True
+        sessions = _sessions(events, times, layout)
+        logits = np.empty(len(events), np.float32)
+        others = [
+            self._pool.submit(self._work, layout, part, sessions, logits)
+            for part in range(1, layout.parts)
+            if self._pool
+        ]
+        rows = [self._work(layout, 0, sessions, logits), *(other.result() for other in others)]
+        gone = tuple(np.concatenate(pair) for pair in zip(idle, crowd, strict=True))
+        return self._settle(layout, logits, rows, gone)
+
+    def _lay_out(
+        self, events: Events, times: NDArray[np.float64], keys: NDArray[np.int64], arrival: int
+    ) -> tuple[_Layout, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Slots and runs of the events, whose late ``times`` are changed; owners and peaks of who made room."""
+        count, limits = len(events), self._limits
+        run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
+        owners, peaks = np.empty(count, np.int64), np.empty(count)
+        unnamed = np.diff(text_buffers(events.session)[1]) == 0
+        runs, crowded = assign(
+            self.slots, keys[2], keys[1], unnamed, times, arrival, limits.gap_s, limits.idle_s,
+            run_of, slot_of, begins, owners, peaks,
+        )  # fmt: skip
+        order, offsets = np.empty(count, np.int64), np.empty(runs + 1, np.int64)
+        places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
+        parts = limits.threads if count >= SPLIT_EVENTS else 1
+        lanes = arrange(self.slots, run_of, slot_of[:runs], parts, order, places, home, offsets)
+        layout = _Layout(order, slot_of[places], begins[places], home, offsets, lanes, parts)
+        return layout, (owners[:crowded], peaks[:crowded])
+
+    def _work(self, layout: _Layout, part: int, sessions: Sessions, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Write the logits of one part's events, and give their features; each part has slots of its own."""
+        first, long, end = layout.lanes[2 * part : 2 * part + 3].tolist()
+        offsets, packed = layout.offsets, self._packed
+        if first == end:
+            return np.zeros((0, len(self._bundle.features)), np.float32)
+        piece = sessions if layout.parts == 1 else _piece(sessions, first, end)
+        packed.load(layout.slot_of, layout.home, layout.begins, first, end)
+        home = layout.home[first:end]
+        rows = compute(piece, self._bundle.features, self._bundle.scales, packed.features, home, self._profiles)
+        check_masks(self._bundle, rows)
+        for start, stop in ((first, long), (long, end)):  # runs of one length, and of several
+            if start == stop:
+                continue
+            inside = slice(offsets[start], offsets[stop])
+            own = rows.values[inside.start - offsets[first] : inside.stop - offsets[first]]
+            sequences = Ragged(own, offsets[start : stop + 1] - offsets[start])
+            logits[inside], after = self.network.run(sequences, packed.states[start:stop])
+            packed.store(layout.slot_of, layout.home, start, stop, after)
+        return rows.values
+
+    def _purge(self, before_s: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Forget sessions whose last query is older; their owners and peaks."""
+        if self.slots.oldest_s >= before_s:
+            return np.zeros(0, np.int64), np.zeros(0)
+        owners, peaks, freed = np.empty(PURGED, np.int64), np.empty(PURGED), np.empty(PURGED, np.int64)
+        count = purge(self.slots, before_s, owners, peaks, freed)
+        self.dirty[freed[:count]] = False
+        self.freed[freed[:count]] = True
+        return owners[:count], peaks[:count]
+
+    def _settle(
+        self, layout: _Layout, logits: NDArray[np.float32], rows: list[NDArray[np.float32]], gone: tuple[Any, ...]
+    ) -> Step:
+        count, slot_of = len(logits), layout.slot_of
+        out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
+        places, ended = np.empty(count, np.int64), np.empty(len(slot_of))
+        settle(
+            self.slots, layout.order, slot_of, layout.begins, layout.offsets, sigmoid(logits), self._threshold,
+            self._last_decides, out, places, ended,
+        )  # fmt: skip
+        over = ended >= 0
+        left = np.concatenate([gone[0], self.slots.book[slot_of[over], OWNER]]), np.concatenate([gone[1], ended[over]])
+        return Step(*out, left, places, layout.offsets, logits, rows, self._packed.states)
+
+
+_NOTHING = np.zeros(0, object)
+
+
+def _sessions(events: Events, times: NDArray[np.float64], layout: _Layout) -> Sessions:
+    """The events in a new order as the feature step takes them; names that it does not read are left out."""
+    order, begins, offsets = layout.order, layout.begins, layout.offsets
+    count, runs = len(order), len(begins)
+    out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(len(events.inputs))
+    ends = np.empty(count + 1, np.int64)
+    gather(
+        order, times, events.confidence, events.predicted_class, events.inputs, events.input_offsets, *out, ends
+    )  # fmt: skip
+    models = events.model.dictionary_encode()
+    codes = np.asarray(models.indices)[order[offsets[:-1]]]
+    return Sessions(
+        session=_NOTHING, client=_NOTHING, model=np.array(models.dictionary.to_pylist())[codes], offsets=offsets,
+        time_s=out[0], confidence=out[1], predicted_class=out[2], inputs=out[3], input_offsets=ends,
+        label=np.full(runs, -1, np.int8), before=np.where(begins, 0, 1), ends=np.zeros(runs, bool),
+    )  # fmt: skip
+
+
+def _piece(sessions: Sessions, first: int, end: int) -> Sessions:
+    """Runs ``first`` to ``end``."""
+    own, span = slice(first, end), slice(sessions.offsets[first], sessions.offsets[end])
+    ends = sessions.input_offsets[span.start : span.stop + 1]
+    return Sessions(
+        session=_NOTHING, client=_NOTHING, model=sessions.model[own],
+        offsets=sessions.offsets[first : end + 1] - span.start,
+        time_s=sessions.time_s[span], confidence=sessions.confidence[span],
+        predicted_class=sessions.predicted_class[span], inputs=sessions.inputs[ends[0] : ends[-1]],
+        input_offsets=ends - ends[0], label=sessions.label[own], before=sessions.before[own], ends=sessions.ends[own],
+    )  # fmt: skip

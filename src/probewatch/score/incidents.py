@@ -1,0 +1,226 @@
+"""Incidents: one alert for each client and model while it lasts, and what is remembered of clients that waited."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probewatch.data.events import Events
+
+OPEN = 10_000  # incidents at a time; beyond, the one that was quiet longest is resolved early
+REMEMBERED = 65_536  # clients of which a record is kept
+SUSPICIOUS = 0.5  # a session that ended with this share of the threshold, or more, leaves a record
+
+
+class Severity(IntEnum):
+    """OCSF's ``severity_id``."""
+
+    MEDIUM = 3
+    HIGH = 4
+    CRITICAL = 5
+
+
+class Activity(IntEnum):
+    """OCSF's ``activity_id``: what a finding says of its incident."""
+
+    CREATE = 1
+    UPDATE = 2
+    CLOSE = 3
+
+
+@dataclass
+class Incident:
+    """Queries of one client on one model that reached the threshold, none long after the one before; it grows.
+
+    Attributes:
+        uid: the same for the same client, model and first query, in every run.
+        client, model, session: as in the log; the session of the first query.
+        first_s, last_s: time of the first and the last query that reached the threshold.
+        number: of the first query in its session, from 1.
+        events: how many queries did.
+        peak: highest score.
+        severity: by the peak; one step higher if the client was suspicious before.
+        again: it was.
+        why: what moved the score at the first.
+    """
+
+    uid: str
+    client: str
+    model: str
+    session: str
+    first_s: float
+    last_s: float
+    number: int
+    events: int
+    peak: float
+    severity: Severity
+    again: bool
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A form that JSON holds without loss."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, form: Mapping[str, Any]) -> Incident:
+        """What :meth:`to_json` gave."""
+        return cls(**{**form, "severity": Severity(form["severity"])})
+
+
+@dataclass(frozen=True)
+class News:
+    """An incident as it was when there was something to tell of it."""
+
+    activity: Activity
+    incident: Incident
+
+
+Opener = Callable[[list[int]], list[tuple[int, str]]]
+"""From rows of events to the number of each in its session, and to why its score is high."""
+
+
+class Incidents:
+    """The open incidents and the records of clients; each call changes them.
+
+    Args:
+        threshold: of the score.
+        quiet_s: an incident without a query over the threshold for longer is resolved.
+    """
+
+    def __init__(self, threshold: float, quiet_s: float) -> None:
+        self.threshold = threshold
+        self.quiet_s = quiet_s
+        self.open: OrderedDict[int, Incident] = OrderedDict()  # by owner, the longest untouched first
+        self.records: OrderedDict[int, float] = OrderedDict()  # owner to peak
+        self.opened = 0
+        self._fresh: dict[str, tuple[int, Incident]] = {}  # began in this call: uid to row
+        self._due: list[tuple[float, int, str]] = []  # no incident is quiet before its entry says
+
+    def remember(self, owners: NDArray[np.int64], peaks: NDArray[np.float64]) -> None:
+        """Keep a record of the sessions that ended suspicious; owner is the key of client and model."""
+        for at in np.flatnonzero(peaks >= SUSPICIOUS * self.threshold).tolist():
+            self._record(int(owners[at]), float(peaks[at]))
+
+    def _record(self, owner: int, peak: float) -> None:
+        self.records[owner] = max(peak, self.records.pop(owner, 0.0))
+        if len(self.records) > REMEMBERED:
+            self.records.popitem(last=False)
+
+    def follow(
+        self, events: Events, owners: NDArray[np.int64], scores: NDArray[np.float64], opener: Opener
+    ) -> list[News]:
+        """Take in the events over the threshold, and tell what is new.
+
+        Args:
+            events: N events in order, those of allowed clients among them.
+            owners: (N,) key of client and model.
+            scores: (N,) after each; below the threshold for allowed clients.
+            opener: what incidents need to know of their first queries; called once, for all.
+        """
+        over = np.flatnonzero(scores >= self.threshold)
+        if not len(over):
+            return []
+        over = over[np.argsort(owners[over], kind="stable")]
+        own, times = owners[over], events.time_s[over]
+        begins = np.ones(len(over), bool)
+        begins[1:] = (own[1:] != own[:-1]) | (np.diff(times) > self.quiet_s)
+        stretches = np.split(over, np.flatnonzero(begins)[1:])
+        self._fresh.clear()
+        news: list[News] = []
+        for rows in sorted(stretches, key=lambda rows: int(rows[0])):
+            news += self._touch(int(owners[rows[0]]), events, rows, scores[rows])
+        self._explain(news, opener)
+        return news
+
+    def _explain(self, news: list[News], opener: Opener) -> None:
+        """Give the incidents that began, and what is told of them, what their first queries show."""
+        if not self._fresh:
+            return
+        found = dict(zip(self._fresh, opener([row for row, _ in self._fresh.values()]), strict=True))
+        told = [one.incident for one in news if one.incident.uid in found]
+        for incident in [*(incident for _, incident in self._fresh.values()), *told]:
+            incident.number, incident.why = found[incident.uid]
+
+    def _touch(
+        self, owner: int, events: Events, rows: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> Iterator[News]:
+        times = events.time_s[rows]
+        incident = self.open.get(owner)
+        if incident and times[0] - incident.last_s > self.quiet_s:
+            yield self._close(owner)
+            incident = None
+        if incident is None:
+            incident = self._begin(owner, events, int(rows[0]), float(scores[0]))
+            yield self._tell(Activity.CREATE, incident)
+            while len(self.open) > OPEN:
+                yield self._close(next(iter(self.open)))
+            rows, scores = rows[1:], scores[1:]
+        self.open.move_to_end(owner)
+        risen = [at for at, score in enumerate(scores) if self._severity(score, incident.again) > incident.severity]
+        if risen:
+            self._grow(incident, events, rows[: risen[0] + 1], scores[: risen[0] + 1])
+            incident.severity = self._severity(float(scores[risen[0]]), incident.again)
+            yield self._tell(Activity.UPDATE, incident)
+            rows, scores = rows[risen[0] + 1 :], scores[risen[0] + 1 :]
+        self._grow(incident, events, rows, scores)
+
+    @staticmethod
+    def _grow(incident: Incident, events: Events, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
+        incident.events += len(rows)
+        incident.last_s = max(incident.last_s, float(events.time_s[rows].max(initial=0.0)))
+        incident.peak = max(incident.peak, float(scores.max(initial=0.0)))
+
+    def _begin(self, owner: int, events: Events, row: int, score: float) -> Incident:
+        again = self.records.pop(owner, None) is not None
+        client, model = str(events.client[row]), str(events.model[row])
+        time_s = float(events.time_s[row])
+        name = f"{client}\0{model}\0{round(time_s * 1e6)}".encode("utf-8", "surrogatepass")
+        self.open[owner] = incident = Incident(
+            hashlib.blake2b(name, digest_size=16).hexdigest(), client, model, str(events.session[row]),
+            time_s, time_s, 0, 1, score, self._severity(score, again), again, "",
+        )  # fmt: skip
+        self.opened += 1
+        self._fresh[incident.uid] = row, incident
+        heapq.heappush(self._due, (time_s, owner, incident.uid))
+        return incident
+
+    def _severity(self, score: float, again: bool) -> Severity:
+        """Medium in the lower half between threshold and 1, high in the upper; one more for who was here before."""
+        high = score - self.threshold >= 0.5 * (1.0 - self.threshold)
+        return Severity(Severity.MEDIUM + high + again)
+
+    def quieten(self, clock_s: float) -> Iterator[News]:
+        """Resolve the incidents that have been quiet at the stream's time."""
+        while self._due and clock_s - self._due[0][0] > self.quiet_s:
+            _, owner, uid = heapq.heappop(self._due)
+            incident = self.open.get(owner)
+            if incident is None or incident.uid != uid:
+                continue  # resolved before
+            if clock_s - incident.last_s > self.quiet_s:
+                yield self._close(owner)
+            else:
+                heapq.heappush(self._due, (incident.last_s, owner, uid))
+
+    def restore(self, incidents: Iterable[tuple[int, Incident]], records: Iterable[tuple[int, float]]) -> None:
+        """Go on with the open incidents and records of an earlier run, in their order."""
+        self.open.update(incidents)
+        self.records.update(records)
+        self._due = [(incident.last_s, owner, incident.uid) for owner, incident in self.open.items()]
+        heapq.heapify(self._due)
+
+    def _close(self, owner: int) -> News:
+        incident = self.open.pop(owner)
+        self._record(owner, incident.peak)
+        return self._tell(Activity.CLOSE, incident)
+
+    @staticmethod
+    def _tell(activity: Activity, incident: Incident) -> News:
+        return News(activity, Incident.from_json(incident.to_json()))

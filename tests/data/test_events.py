@@ -1,0 +1,51 @@
+"""Events take the columns that a caller has, and refuse what cannot be scored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from probewatch.data.events import Events, as_events
+from probewatch.errors import DataError
+
+
+def test_lists_numpy_and_arrow_give_the_same_events() -> None:
+    vectors = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    from_lists = Events.of(
+        ["a", "b", "c"], [0, 1, 2], confidence=[0.1, 0.2, 0.3], inputs=vectors, session=["", "s", ""]
+    )
+    from_arrow = Events.of(
+        pa.chunked_array([["a"], ["b", "c"]]), np.arange(3), confidence=np.array([0.1, 0.2, 0.3]),
+        inputs=pa.array(vectors), session=pa.array([None, "s", None]),
+    )  # fmt: skip
+    from_numpy = Events.of(
+        np.array(["a", "b", "c"], object), np.arange(3), confidence=[0.1, 0.2, 0.3], inputs=np.array(vectors),
+        session=np.array([None, "s", ""], object),
+    )  # fmt: skip
+    for other in (from_arrow, from_numpy):
+        for name in Events.__dataclass_fields__:
+            assert np.array_equal(getattr(from_lists, name), getattr(other, name)), name
+
+
+def test_events_survive_a_table_a_slice_and_a_join() -> None:
+    events = Events.of(["a", "b", "c"], [0.0, 1.0, 2.0], inputs=[[1.0], [], [2.0, 3.0]], predicted_class=[1, -1, 0])
+    again = Events.concat([Events.from_table(events.slice(0, 1).to_table()), events.slice(1, 3)])
+    taken = events.take(np.array([2, 0]))
+    assert taken.inputs.tolist() == [2.0, 3.0, 1.0] and taken.client.to_pylist() == ["c", "a"]
+    for name in Events.__dataclass_fields__:
+        assert np.array_equal(getattr(events, name), getattr(again, name), equal_nan=name == "confidence"), name
+
+
+def test_half_a_surrogate_pair_is_kept_as_an_escape() -> None:
+    assert Events.of(["\ud800"], [0.0]).client.to_pylist() == ["\\ud800"]
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(DataError, match=r"session has 1 values, time_s 2.*no time.*no probability.*not finite"):
+        Events.of(["a", "b"], [1.0, np.nan], session=["s"], confidence=[0.5, 1.5], inputs=[[np.inf], []])
+
+
+def test_unknown_and_lacking_columns_are_named() -> None:
+    with pytest.raises(DataError, match=r"lack \['time_s'\] and hold unknown \['user'\]"):
+        as_events({"client": ["a"], "user": ["b"]})

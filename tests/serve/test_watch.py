@@ -1,0 +1,180 @@
+"""The verb: what comes on standard input or in logs is scored, told once, and survives being killed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from probewatch.bundle import Bundle
+from probewatch.data.logs import read_logs
+from probewatch.score.batch import Scorer
+from probewatch.score.verdicts import Verdicts
+from probewatch.serve.cli import app
+
+COMMAND = [sys.executable, "-m", "probewatch", "watch"]
+
+
+@pytest.fixture(scope="module")
+def lines(log_files: tuple[Path, Path]) -> bytes:
+    """The log in order of time, plain."""
+    rows = gzip.decompress(log_files[0].read_bytes()).splitlines(keepends=True)
+    return b"".join(sorted(rows, key=lambda row: json.loads(row)["timestamp"]))
+
+
+@pytest.fixture(scope="module")
+def verdicts(bundle: Bundle, log_files: tuple[Path, Path]) -> Verdicts:
+    with read_logs([log_files[0]]) as log:
+        return Verdicts.concat(list(Scorer(bundle).score(log.sessions(), why=False)))
+
+
+def watch(*words: object, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, ["watch", *(str(word) for word in words)])
+    assert result.exit_code == code, result.output + str(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def piped(lines: bytes, *words: object, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run([*COMMAND, *map(str, words)], input=lines, capture_output=True)
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def findings_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_replayed_log_tells_of_every_client_that_the_batch_path_does(
+    bundle: Bundle, log_files: tuple[Path, Path], verdicts: Verdicts, tmp_path: Path
+) -> None:
+    shown = watch(bundle.folder, log_files[0], "--alerts", tmp_path / "a.jsonl", "--metrics", tmp_path / "m.prom")
+    findings = findings_of((tmp_path / "a.jsonl").read_text())
+    clients = {one["evidences"][0]["data"]["client"] for one in findings}
+    assert clients == set(verdicts.client[verdicts.alert])
+    created = [one for one in findings if one["activity_id"] == 1]
+    assert all(one["evidences"][0]["data"]["why"] for one in created)
+    assert "alerts per client-day" in shown.stderr
+    assert f"probewatch_incidents_total {len(created)}\n" in (tmp_path / "m.prom").read_text()
+    again = watch(bundle.folder, log_files[0])
+    assert [one["metadata"]["uid"] for one in findings_of(again.stdout)] == [one["metadata"]["uid"] for one in findings]
+
+
+def test_standard_input_gives_the_alerts_of_a_replay(
+    bundle: Bundle, log_files: tuple[Path, Path], lines: bytes, tmp_path: Path
+) -> None:
+    watch(bundle.folder, log_files[0], "--alerts", tmp_path / "replay.jsonl")
+    done = piped(lines, bundle.folder, "--alerts", tmp_path / "live.jsonl", "--json")
+    created = [
+        {one["finding_info"]["uid"] for one in findings_of((tmp_path / name).read_text()) if one["activity_id"] == 1}
+        for name in ("replay.jsonl", "live.jsonl")
+    ]
+    assert created[0] == created[1]
+    summary = json.loads(done.stdout)
+    assert summary["read"] == summary["events"] == lines.count(b"\n")
+
+
+def test_input_that_is_fed_again_from_its_beginning_is_not_scored_twice(
+    bundle: Bundle, lines: bytes, tmp_path: Path
+) -> None:
+    words = (bundle.folder, "--state", tmp_path / "s.db", "--alerts", tmp_path / "a.jsonl", "--json")
+    half = lines[: lines.index(b"\n", len(lines) // 2) + 1]
+    piped(half, *words)
+    assert json.loads(piped(lines, *words).stdout)["events"] == lines.count(b"\n")
+    before = (tmp_path / "a.jsonl").read_text()
+    assert json.loads(piped(lines, *words).stdout)["events"] == lines.count(b"\n")
+    assert (tmp_path / "a.jsonl").read_text() == before
+    rest = b"".join(lines.splitlines(keepends=True)[-3:])
+    assert json.loads(piped(rest, *words).stdout)["events"] == lines.count(b"\n") + 3  # a tail goes on
+
+
+def test_sigterm_commits_and_ends_with_a_sentence(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:
+    words = [str(bundle.folder), "--state", str(tmp_path / "s.db"), "--alerts", str(tmp_path / "a.jsonl"), "--json"]
+    running = subprocess.Popen(
+        [*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert running.stdin is not None
+    running.stdin.write(lines)
+    running.stdin.flush()
+    until = time.monotonic() + 60
+    while not (tmp_path / "a.jsonl").exists() or not (tmp_path / "a.jsonl").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    out, errors = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert b"probewatch: stopped by SIGTERM; all is committed." in errors
+    first = json.loads(out)
+    done = piped(lines, *words)
+    assert json.loads(done.stdout)["events"] == lines.count(b"\n") >= first["events"]
+
+
+def kill(bundle: Bundle, lines: bytes, folder: Path, kills: int) -> dict[str, Any]:
+    log = folder / "log.jsonl"
+    log.write_bytes(lines)
+    script = Path(__file__).with_name("killing.py")
+    words = [str(script), str(bundle.folder), str(log), str(folder / "runs"), str(kills), "7"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_after_a_kill_anywhere_every_alert_is_there_once_and_no_event_is_lost(
+    bundle: Bundle, lines: bytes, tmp_path: Path
+) -> None:
+    found = kill(bundle, lines, tmp_path, 8)
+    assert found["kills"] >= 8 and found["findings"] > 5
+    assert found["differences"] == []
+
+
+@pytest.mark.slow
+def test_after_a_hundred_kills_every_alert_is_there_once_and_no_event_is_lost(
+    bundle: Bundle, lines: bytes, tmp_path: Path
+) -> None:
+    found = kill(bundle, lines, tmp_path, 100)
+    assert found["kills"] >= 100
+    assert found["differences"] == []
+
+
+def test_a_replay_goes_so_many_times_faster_than_it_was(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:
+    rows = lines.splitlines(keepends=True)[:2]
+    first, last = (json.loads(row)["timestamp"] for row in rows)
+    (tmp_path / "two.jsonl").write_bytes(b"".join(rows))
+    from datetime import datetime
+
+    apart_s = (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+    started = time.monotonic()
+    watch(bundle.folder, tmp_path / "two.jsonl", "--speed", apart_s / 0.5)
+    assert time.monotonic() - started >= 0.5
+
+
+def test_hostile_names_reach_no_terminal_and_no_label(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:
+    name = json.dumps("\x1b]0;owned\x07[red]<b>\u202e")
+    rows = [row.replace(b'"user-0"', name.encode()) for row in lines.splitlines(keepends=True)]
+    words = (bundle.folder, "--alerts", tmp_path / "a.jsonl", "--metrics", tmp_path / "m.prom")
+    done = piped(b"".join(rows), *words)
+    assert rb"\x1b]0;owned\x07[red]<b>\u202e" in done.stderr
+    for text in (done.stderr, done.stdout, (tmp_path / "a.jsonl").read_bytes()):
+        assert not set(b"\x1b\x07") & set(text)
+    assert "owned" not in (tmp_path / "m.prom").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--speed", "2"], "--speed is for logs that are replayed"),
+        (["--json"], "give --alerts FILE too"),
+        (["--idle", "5"], "idle_s is 5.0, expected gap_s"),
+        (["--webhook", "ftp://x", "no.jsonl"], "no URL of http or https"),
+    ],
+)
+def test_wrong_options_are_a_sentence(bundle: Bundle, words: list[str], sentence: str) -> None:
+    assert sentence in watch(bundle.folder, *words, code=2).stderr
