@@ -60,7 +60,7 @@ def render_leave_out(form: Mapping[str, Any]) -> str:
     seeds = counted(form["seeds"], "seed")
     lead = (
         "Each row was left out of training, with all that its clients did; networks, scales, thresholds and rivals"
-        f" come from the others. Mean of {seeds}, with the lowest and highest."
+        f" come from the others. Mean of {seeds}{', with the lowest and highest' if form['seeds'] > 1 else ''}."
     )
     notes = "".join(
         f'<p class="note">{safe(one["name"] or "nothing")} could not be left out: {html.escape(one["why"])}</p>'
@@ -126,7 +126,7 @@ def _row(
     name: str, sessions: str, fpr: str, detectors: Mapping[str, Any], table: Mapping[str, Any], *, bold: bool = False
 ) -> str:
     known = [one["mean"] for one in detectors.values() if one["mean"] is not None]
-    best = (min if table["low_is_best"] else max)(known) if known else None
+    best = max(known) if known and not table["low_is_best"] else None  # whoever never alerts has the lowest FPR
     cells = "".join(_cell(one, best, table) for one in detectors.values())
     mark = ' class="ours"' if bold else ""
     return f'<tr{mark}><th>{safe(name)}</th><td class="num">{sessions}</td><td class="num">{fpr}</td>{cells}</tr>'
@@ -144,7 +144,8 @@ def _worst(table: Mapping[str, Any]) -> str:
 def _cell(one: Mapping[str, Any], best: float | None, table: Mapping[str, Any]) -> str:
     if one["mean"] is None:
         return f'<td class="num">{NONE}</td>'
-    form = number if table["measure"] == "roc_auc" else percent
+    share = table["measure"] != "roc_auc"
+    low, high = (f"{100 * one[end]:.1f}" if share else f"{one[end]:.3f}" for end in ("low", "high"))
     mark = " best" if one["mean"] == best else ""
-    spread = f'<span class="small">{form(one["low"])} to {form(one["high"])}</span>'
-    return f'<td class="num{mark}">{form(one["mean"])}<br>{spread}</td>'
+    spread = f'<br><span class="small">{low}–{high}</span>' if len(one["seeds"]) > 1 else ""
+    return f'<td class="num{mark}">{(percent if share else number)(one["mean"])}{spread}</td>'

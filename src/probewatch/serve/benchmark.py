@@ -100,7 +100,6 @@ def _choice(leave: str) -> LeaveOut:
 
 
 def _show(screen: Screen, form: Mapping[str, Any], out: Path | None) -> None:
-    from probewatch.data.wording import counted
     from probewatch.learn.leave_out_page import PAGE_FILE, verdict, widened
 
     for one in form["skipped"]:
@@ -108,22 +107,24 @@ def _show(screen: Screen, form: Mapping[str, Any], out: Path | None) -> None:
     if widened(form):
         screen.note(widened(form))
     for table in form["tables"]:
-        _show_table(screen, table, counted(form["seeds"], "seed"))
+        _show_table(screen, table, form["seeds"])
         screen.line(verdict(form, table) + "\n")
     if out is not None:
         screen.line(f"Table: {out / PAGE_FILE}")
     screen.json({**form, "out": str(out) if out else None})
 
 
-def _show_table(screen: Screen, table: Mapping[str, Any], seeds: str) -> None:
+def _show_table(screen: Screen, table: Mapping[str, Any], seeds: int) -> None:
     from rich.table import Table
 
+    from probewatch.data.wording import counted
     from probewatch.learn.contest import RIVAL_NAMES
     from probewatch.serve.show import figure, name_of
 
     wide = screen.out.width >= WITH_SPREAD
-    spread = " (lowest to highest)" if wide else ""
-    shown = Table(title=f"{table['words']}: mean{spread} of {seeds}", title_justify="left")
+    ranged = wide and seeds > 1
+    spread = " (lowest to highest)" if ranged else ""
+    shown = Table(title=f"{table['words']}: mean{spread} of {counted(seeds, 'seed')}", title_justify="left")
     shown.add_column("left out", overflow="fold")
     beside = ("at FPR", "sessions") if wide else ("at FPR",)
     for head in (*beside, *(RIVAL_NAMES.get(name, name) for name in table["mean"])):
@@ -132,7 +133,7 @@ def _show_table(screen: Screen, table: Mapping[str, Any], seeds: str) -> None:
     def cells(detectors: Mapping[str, Any]) -> list[str]:
         return [
             f"{one['mean']:.3f}\n{one['low']:.3f}–{one['high']:.3f}"
-            if wide and one["mean"] is not None
+            if ranged and one["mean"] is not None
             else figure(one["mean"])
             for one in detectors.values()
         ]
