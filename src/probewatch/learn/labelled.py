@@ -24,6 +24,7 @@ class Labelled:
         profiles: of the models that the owner knows, by name.
         actor: (S,) str objects, who stands behind the client, "" where unknown.
         other: (S,) bool, an attack on something else than membership: neither learned from nor counted.
+        target: (S,) str objects, the attacked model as the labels name it, "" where unknown.
     """
 
     sessions: Sessions
@@ -34,6 +35,7 @@ class Labelled:
     profiles: Profiles = field(default_factory=dict)
     actor: NDArray[np.object_] | None = None
     other: NDArray[np.bool_] | None = None
+    target: NDArray[np.object_] | None = None
 
     @property
     def elsewhere(self) -> NDArray[np.bool_]:

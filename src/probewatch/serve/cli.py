@@ -11,6 +11,7 @@ import typer
 
 from probewatch import __version__
 from probewatch.errors import ConfigError
+from probewatch.serve.benchmark import benchmark
 from probewatch.serve.corpus import corpus
 from probewatch.serve.exits import sentences
 from probewatch.serve.options import (
@@ -239,6 +240,9 @@ def demo(
 app.command(
     epilog="Example: probewatch profile --train train.jsonl --holdout others.jsonl --model credit --out profiles"
 )(sentences(profile))
+app.command(
+    epilog="Example: probewatch benchmark queries.jsonl.gz --labels labels.csv --leave-out family --out unseen"
+)(sentences(benchmark))
 app.command(epilog="Example: probewatch corpus --demo digits --out corpus")(sentences(corpus))
 app.command(epilog="Example: tail -n +1 -F queries.jsonl | probewatch watch bundle --state state.db")(sentences(watch))
 

@@ -79,15 +79,16 @@ def label_sessions(log: Log, labels: Path | None, allow: Path | None, screen: Sc
 
     sessions = log.all_sessions()
     label, family = sessions.label, np.full(sessions.session.shape, "", object)
-    actor, other = None, None
+    actor, other, target = None, None, None
     if labels is not None:
         matched = read_labels(labels).match(sessions.session, sessions.client)
-        label, family, actor, other = matched.label, matched.family, matched.actor, matched.other
+        label, family, target = matched.label, matched.family, matched.target
+        actor, other = matched.actor, matched.other
         for sentence in matched.warnings:
             screen.note(sentence)
     clients = read_allow(allow) if allow else frozenset()
     allowed = np.array([client in clients for client in sessions.client], bool)
-    return Labelled(sessions, label, family, allowed, log.sha256, actor=actor, other=other)
+    return Labelled(sessions, label, family, allowed, log.sha256, actor=actor, other=other, target=target)
 
 
 def choose_config(preset: str, path: Path | None, changes: Mapping[str, Any]) -> Config:

@@ -1,0 +1,212 @@
+"""From index sets of labelled sessions to networks, their calibration and their threshold.
+
+Everything here is learned from a split's training and validation sessions: what the others hold changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from sklearn.linear_model import LogisticRegression
+
+from probewatch.data.columns import THEMES, theme_of
+from probewatch.data.ragged import Ragged
+from probewatch.data.scales import Scales, learn_scales
+from probewatch.data.wording import listed
+from probewatch.errors import DataError, OutputError
+from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of
+from probewatch.learn.graph import build_graph
+from probewatch.learn.labelled import Labelled
+from probewatch.learn.presets import Config
+from probewatch.learn.threshold import pick_threshold
+from probewatch.learn.train import Epoch, Fitted, fit
+from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, view_sessions
+from probewatch.network import Network, sigmoid
+
+USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
+Told = Callable[[str, int, Epoch, int], None]  # what is trained, epoch done, its losses, epochs at most
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What networks stand on: which sessions they may learn from, and the features of all S sessions.
+
+    Attributes:
+        learned: indices of the sessions that anything may be learned from.
+        seen: those that scales, scaler and the last word of rivals come from.
+        folds: (training, held) indices of each network.
+        budget: share of benign sessions that may raise an alert.
+        masked: whether features may be missing.
+        scales: of the models' usual queries.
+        views: the features of every session, the whole first (see :mod:`probewatch.learn.views`).
+        scaler: of the features.
+    """
+
+    learned: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    budget: float
+    masked: bool
+    scales: Scales
+    views: dict[str, Ragged]
+    scaler: Scaler
+
+
+class Learned(NamedTuple):
+    """What the networks of all folds come to.
+
+    Attributes:
+        graph: ONNX, calibrated.
+        threshold: of its scores.
+        held: (S,) score of each session by the network that did not learn from it; NaN elsewhere.
+    """
+
+    graph: bytes
+    threshold: float
+    held: NDArray[np.float64]
+
+
+def prepare(data: Labelled, split: Split, config: Config) -> Ground:
+    """Folds, scales and features for networks that learn from ``split.train`` and ``split.valid`` alone.
+
+    Raises:
+        DataError: too few clients or benign sessions, or missing values that the configuration cannot have.
+    """
+    learned = np.sort(np.concatenate([split.train, split.valid]))
+    if config.folds > 1:
+        folds = folds_by_client(data.by_actor, data.label, learned, config.folds, config.split_seed)
+        budget = budget_of(config, int(np.sum(data.label[learned] == 0)))
+    else:
+        folds = [(split.train, split.valid)]
+        budget = budget_of(config, int(np.sum(data.label[split.valid] == 0)))
+    seen = learned if config.folds > 1 else split.train
+    scales = learn_scales(data.sessions.take(seen))
+    masked = config.folds > 1
+    views = view_sessions(data.sessions, config.features, scales, data.profiles, poorer=masked)
+    sequences = views[WHOLE]
+    if not masked:
+        _refuse_gaps(sequences, config)
+    scaler = Scaler.fit(sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ())
+    return Ground(learned, seen, folds, budget, masked, scales, views, scaler)
+
+
+def fit_folds(
+    ground: Ground,
+    label: NDArray[np.int8],
+    config: Config,
+    device: torch.device,
+    partial: Path | None = None,
+    told: Told | None = None,
+) -> list[Fitted]:
+    """A network for each fold, trained on all but its held sessions, which validate it.
+
+    Args:
+        label: (S,) 1 attack, 0 benign, -1 unknown.
+        partial: folder of checkpoints, which are gone on from; none are kept without it.
+        told: called after every epoch.
+
+    Raises:
+        OutputError: a checkpoint cannot be written.
+        TrainingError: a loss that is not finite.
+    """
+    inputs = ground.scaler.transform(stack(ground.views))
+    folds, views = ground.folds, len(ground.views)
+    fitted = []
+    numbers = {theme: number for number, theme in enumerate(THEMES)}
+    flags = inputs.values.shape[1] - len(config.features)
+    themes = np.array([numbers[theme_of(name)] for name in config.features] + [-1] * flags)
+    for number, (train, valid) in enumerate(folds):
+        rows = [(part + len(label) * np.arange(views)[:, None]).ravel() for part in (train, valid)]
+
+        def progress(epoch: Epoch, epochs: int, number: int = number) -> None:
+            if told:
+                told(f"network {number + 1} of {len(folds)}", number * epochs, epoch, epochs * len(folds))
+
+        checkpoint = partial / f"network-{number}.safetensors" if partial else None
+        try:
+            one = fit(
+                inputs.take(rows[0]), np.tile(label[train], views), inputs.take(rows[1]), np.tile(label[valid], views),
+                replace(config, seed=(config.seed * len(folds) + number) % 2**32),
+                device=device, views=views, themes=themes, progress=progress, checkpoint=checkpoint,
+            )  # fmt: skip
+        except (SafetensorError, OSError) as error:
+            raise OutputError(
+                f"{checkpoint}: the checkpoint cannot be written ({error}); free disk, and go on with --resume."
+            ) from error
+        fitted.append(one)
+    return fitted
+
+
+def conclude(ground: Ground, fitted: list[Fitted], label: NDArray[np.int8], config: Config) -> Learned:
+    """The networks as one calibrated ONNX graph, and the threshold of its scores from out-of-fold ones.
+
+    Raises:
+        DataError: too few benign sessions for the budget.
+    """
+    held = {
+        name: _out_of_fold(fitted, ground.folds, ground.scaler, view, config) for name, view in ground.views.items()
+    }
+    calibration = _calibrate(held[WHOLE], label) if ground.masked else (1.0, 0.0)
+    threshold, shifts = config.threshold, dict[str, float]()
+    if not threshold:
+        benign = {name: calibration[0] * one[label == 0] + calibration[1] for name, one in held.items()}
+        thresholds = {name: pick_threshold(one[~np.isnan(one)], ground.budget) for name, one in benign.items()}
+        shifts = shifts_of(thresholds, shown_in(ground.views[WHOLE], config.features))
+        threshold = float(sigmoid(np.array(thresholds[WHOLE])))
+    models = [one.model for one in fitted]
+    graph = build_graph(models, ground.scaler, config.features, calibration, shifts)
+    return Learned(graph, threshold, sigmoid(calibration[0] * held[WHOLE] + calibration[1]))
+
+
+def budget_of(config: Config, benign: int) -> float:
+    """The budget of false alarms; the usual one is widened to what the benign sample supports."""
+    if config.max_fpr and not config.threshold:
+        pick_threshold(np.zeros(benign), config.max_fpr)  # refuses what so few cannot support, before training
+    if config.max_fpr or config.threshold:
+        return config.max_fpr or USUAL_FPR
+    return max(USUAL_FPR, 3.0 / max(benign, 4))
+
+
+def _refuse_gaps(sequences: Ragged, config: Config) -> None:
+    missing = np.flatnonzero(np.isnan(sequences.values).any(axis=0))
+    if len(missing):
+        names = [config.features[column] for column in missing]
+        raise DataError(
+            f"some queries lack what is needed for {listed(names)}, and this preset knows no gaps;"
+            " use --preset default, or --features that the log has."
+        )
+
+
+def _out_of_fold(
+    fitted: list[Fitted],
+    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    scaler: Scaler,
+    sequences: Ragged,
+    config: Config,
+) -> NDArray[np.float64]:
+    """(S,) score in log-odds of each session by the network that did not learn from it; NaN elsewhere."""
+    held = np.full(len(sequences), np.nan)
+    for one, (_, valid) in zip(fitted, folds, strict=True):
+        network = Network(build_graph([one.model], scaler, config.features), list(config.features))
+        part = sequences.take(valid)
+        logits, _ = network.run(part)
+        if config.decision == "last":
+            held[valid] = logits[part.offsets[1:] - 1]
+        else:
+            held[valid] = np.maximum.reduceat(logits, part.offsets[:-1])
+    return held
+
+
+def _calibrate(held: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, float]:
+    """Slope and intercept that make held-out scores probabilities (Platt 1999)."""
+    known = ~np.isnan(held)
+    fitted = LogisticRegression(C=1e6).fit(held[known, None], label[known])
+    slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    return (slope, intercept) if slope > 0 else (1.0, 0.0)
