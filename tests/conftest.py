@@ -101,7 +101,7 @@ def quick() -> Any:
     """The default preset, made small enough for a test."""
     from probewatch.learn.presets import PRESETS
 
-    return replace(PRESETS["default"], hidden=8, folds=2, epochs=4, patience=4, learning_rate=1e-2)
+    return replace(PRESETS["default"], theme_dropout=0.0, hidden=8, folds=2, epochs=4, patience=4, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from probewatch.bundle import Bundle, read_bundle
+from probewatch.bundle import Bundle, read_bundle, read_own
 from probewatch.data.events import Events
+from probewatch.data.labels import read_labels
+from probewatch.data.logs import read_logs
+from probewatch.data.owned import read_targets
 from probewatch.data.records import Sessions
 from probewatch.score.incidents import Activity, Severity
 from probewatch.score.limits import Limits
@@ -43,17 +46,22 @@ def attacks(bundle: Bundle, labelled: Any, sessions: Sessions) -> list[Events]:
     return [one for one in events if evasion["outcome"](bundle, [one]).alerts][:ATTACKS]
 
 
-def test_the_score_rises_when_an_attack_begins_behind_harmless_queries(
-    bundle: Bundle, sessions: Sessions, benign: NDArray[np.int64], attacks: list[Events]
-) -> None:
-    harmless = evasion["longest_of"](sessions, benign, "credit")
-    rises = []
-    for attack in attacks:
-        events = evasion["padded"](attack, harmless, PADDING)
+def test_attacks_are_found_behind_harmless_queries_where_the_model_has_a_profile() -> None:
+    with as_file(files("probewatch") / "sample") as sample:
+        with read_logs([sample / "queries.jsonl.gz"]) as log:
+            sessions = log.all_sessions()
+        label = read_labels(sample / "labels.csv").match(sessions.session, sessions.client).label
+        profiles = read_targets(sample / "targets")[0]
+    model = "digits-MLPClassifier"
+    harmless = evasion["longest_of"](sessions, np.flatnonzero(label == 0), model)
+    own = np.flatnonzero((label == 1) & (sessions.model == model) & (sessions.lengths >= 60))[:ATTACKS]
+    found = []
+    for s in own:
+        events = evasion["padded"](evasion["events_of"](sessions, s), harmless, PADDING)
         assert np.all(np.diff(events.time_s) >= 0)
-        scores = StreamScorer(bundle, limits=Limits(threads=1)).push(events).score
-        rises.append(scores[-5:].mean() > scores[PADDING - 5 : PADDING].mean())
-    assert np.mean(rises) > 0.5
+        alert = StreamScorer(read_own(), limits=Limits(threads=1), profiles=profiles).push(events).alert
+        found.append(bool(alert[PADDING:].any()) and not alert[:PADDING].any())
+    assert np.mean(found) >= 0.4
 
 
 def test_an_attack_that_is_spread_over_hours_stays_one_session(bundle: Bundle, attacks: list[Events]) -> None:
