@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probewatch.data.wording import counted
-from probewatch.errors import ConfigError
+from probewatch.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
@@ -59,7 +59,10 @@ def choose_detector(arguments: list[str]) -> tuple[Bundle, list[str]]:
     """
     from probewatch.bundle import read_bundle, read_own
 
-    if not Path(arguments[0]).is_dir():
+    first = Path(arguments[0])
+    if not first.is_dir():
+        if len(arguments) > 1 and arguments[0] != "-" and not first.exists() and not set(arguments[0]) & set("*?["):
+            raise BundleError(f"{first}: not a bundle, expected a folder with a manifest.json in it, and no log either.")
         return read_own(), arguments
     if len(arguments) == 1:
         raise ConfigError(f"{arguments[0]} is a folder, expected a LOG after the detector; add one.")
