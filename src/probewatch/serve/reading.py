@@ -62,7 +62,7 @@ def choose_detector(arguments: list[str]) -> tuple[Bundle, list[str]]:
     first = Path(arguments[0])
     if not first.is_dir():
         if len(arguments) > 1 and arguments[0] != "-" and not first.exists() and not set(arguments[0]) & set("*?["):
-            raise BundleError(f"{first}: not a bundle, expected a folder with a manifest.json in it, and no log either.")
+            raise BundleError(f"{first}: not a bundle, expected a folder with a manifest.json in it, or a log.")
         return read_own(), arguments
     if len(arguments) == 1:
         raise ConfigError(f"{arguments[0]} is a folder, expected a LOG after the detector; add one.")
