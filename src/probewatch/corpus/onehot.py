@@ -61,7 +61,8 @@ def find_one_hot(records: NDArray[np.float64], flags: NDArray[np.bool_]) -> tupl
     found = []
     first = 0
     while first < len(flags):
-        end, total = first, np.zeros(len(records))
+        end = first
+        total: NDArray[np.float64] = np.zeros(len(records))
         while end < len(flags) and flags[end] and not np.any(total + records[:, end] > 1.0):
             total = total + records[:, end]
             end += 1

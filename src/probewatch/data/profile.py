@@ -129,7 +129,7 @@ def build_profile(train: Records, holdout: Records, key: Key, model: str, *, see
     grains, distances = sketch_all(distinct, scale.centre, scale.spread)
     widths = np.where(scale.spread > 0, CELL * scale.spread, PLAIN_CELL * np.maximum(np.abs(scale.centre), 1.0))
     own = derive_key(key, model)
-    hashes = np.zeros((SHIFTS, 0), np.uint64)
+    hashes: NDArray[np.uint64] = np.zeros((SHIFTS, 0), np.uint64)
     rate = np.nan
     if len(train):
         words = np.frombuffer(own, "<u8").astype(np.uint64)
@@ -138,8 +138,8 @@ def build_profile(train: Records, holdout: Records, key: Key, model: str, *, see
         met = np.any([np.isin(strangers[shift], hashes[shift]) for shift in range(SHIFTS)], axis=0)
         rate = float(met.mean())
     return Profile(
-        scale, edges, ratios, _nearest(grains, scale.unit, random), np.quantile(distances, QUANTILES),
-        widths, hashes, rate, own, (len(train), len(holdout)),
+        scale, edges, ratios, _nearest(grains, scale.unit, random),
+        np.asarray(np.quantile(distances, QUANTILES), np.float64), widths, hashes, rate, own, (len(train), len(holdout)),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probewatch.data.features import compute
 from probewatch.data.profile import Profiles
@@ -63,11 +64,11 @@ def without(sessions: Sessions, lacks: Sequence[str]) -> Sessions:
     """``sessions`` as a log that lacks ``inputs`` or ``confidence`` would show them; without ``vectors`` it still has
     a hash of each, which tells a repeat."""
     if not {"inputs", "vectors"}.isdisjoint(lacks):
-        digest = np.zeros(0, np.uint64)
+        digest: NDArray[np.uint64] = np.zeros(0, np.uint64)
         if "vectors" in lacks:
             digest = digest_all(sessions.inputs, sessions.input_offsets)
             if len(sessions.digest):
-                digest = np.where(digest == 0, sessions.digest, digest)
+                digest = np.asarray(np.where(digest == 0, sessions.digest, digest), np.uint64)
         nothing = np.zeros_like(sessions.input_offsets)
         sessions = replace(sessions, inputs=np.zeros(0), input_offsets=nothing, digest=digest)
     if "confidence" in lacks:
