@@ -139,7 +139,8 @@ def build_profile(train: Records, holdout: Records, key: Key, model: str, *, see
         rate = float(met.mean())
     return Profile(
         scale, edges, ratios, _nearest(grains, scale.unit, random),
-        np.asarray(np.quantile(distances, QUANTILES), np.float64), widths, hashes, rate, own, (len(train), len(holdout)),
+        np.asarray(np.quantile(distances, QUANTILES), np.float64),
+        widths, hashes, rate, own, (len(train), len(holdout)),
     )  # fmt: skip
 
 
