@@ -48,14 +48,14 @@ class Config:
     """
 
     features: tuple[str, ...] = DEFAULT
-    hidden: int = 32
+    hidden: int = 48
     layers: int = 1
     bidirectional: bool = False
     use_last_only: bool = True
     dropout: float = 0.5
     skip: bool = True
     feature_dropout: float = 0.2
-    theme_dropout: float = 0.5
+    theme_dropout: float = 0.3
     folds: int = 3
     every_step: bool = True
     decision: Decision = "peak"
