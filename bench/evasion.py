@@ -1,6 +1,6 @@
 """What an attacker gains by padding, by patience and by waiting, and what long benign sessions cost.
 
-    python bench/evasion.py --bundle demo/bundle [--log FILE --labels FILE] [--write docs/streaming.md]
+    python bench/evasion.py --bundle demo/bundle [--targets DIR] [--log FILE --labels FILE] [--write docs/streaming.md]
 
 Takes the attack sessions that the bundle held out of its training, changes them as an attacker would who knows how a
 stream works, and scores them event by event. Without a log, the packaged sample. ``--write`` replaces the figures in
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from probewatch.bundle import Bundle, read_bundle, session_key
 from probewatch.data.events import Events
 from probewatch.data.labels import read_labels
 from probewatch.data.logs import read_logs
+from probewatch.data.owned import read_targets
+from probewatch.data.profile import Profiles
 from probewatch.data.records import Sessions
 from probewatch.score.incidents import Activity, Severity
 from probewatch.score.limits import Limits
@@ -95,11 +98,13 @@ def waiting(attack: Events, piece: int) -> Events:
     return renamed(attack, "eve", "", START_S + paces(attack) + waits)
 
 
-def outcome(bundle: Bundle, attacks: list[Events], begins: int = 0) -> Outcome:
+def outcome(bundle: Bundle, attacks: list[Events], begins: int = 0, *, profiles: Profiles | None = None) -> Outcome:
     """Score each alone; alerts before event ``begins`` do not count."""
     alerts = severe = recorded = 0
     for events in attacks:
-        watch = StreamScorer(bundle, limits=Limits(gap_s=GAP_S, idle_s=GAP_S, quiet_s=GAP_S, threads=1))
+        watch = StreamScorer(
+            bundle, limits=Limits(gap_s=GAP_S, idle_s=GAP_S, quiet_s=GAP_S, threads=1), profiles=profiles
+        )
         before, after = watch.push(events.slice(0, begins)), watch.push(events.slice(begins, len(events)))
         news = [one for one in after.news if one.activity in (Activity.CREATE, Activity.UPDATE)]
         found = bool((after.score >= watch.threshold).any())
@@ -131,9 +136,9 @@ def long_sessions(sessions: Sessions, benign: NDArray[np.int64]) -> dict[str, Ev
     }
 
 
-def long_outcome(bundle: Bundle, events: Events) -> tuple[float, int, float]:
+def long_outcome(bundle: Bundle, events: Events, profiles: Profiles | None = None) -> tuple[float, int, float]:
     """Peak, incidents and alerts per client-day of a long session."""
-    watch = StreamScorer(bundle, limits=Limits(idle_s=1e9, threads=1))
+    watch = StreamScorer(bundle, limits=Limits(idle_s=1e9, threads=1), profiles=profiles)
     peak = float(watch.push(events).peak[-1])
     counts = watch.counts()
     return peak, int(counts["incidents"]), counts["alerts_per_client_day"]
@@ -145,20 +150,21 @@ def held_out(bundle: Bundle, sessions: Sessions) -> NDArray[np.bool_]:
     return np.array([session_key(session, client) in bundle.held_out for session, client in keys], bool)
 
 
-def figures(bundle: Bundle, sessions: Sessions, label: NDArray[np.int8]) -> str:
+def figures(bundle: Bundle, sessions: Sessions, label: NDArray[np.int8], profiles: Profiles | None = None) -> str:
     """The tables, as Markdown."""
+    tried = partial(outcome, bundle, profiles=profiles)
     test = held_out(bundle, sessions)
     chosen = np.flatnonzero(test & (label == 1) & (sessions.lengths >= 10))
     benign = np.flatnonzero(test & (label == 0))
     attacks = [events_of(sessions, s) for s in chosen]
     harmless = [longest_of(sessions, benign, str(sessions.model[s])) for s in chosen]
-    rows: list[tuple[str, Outcome]] = [("as it is", outcome(bundle, attacks))]
+    rows: list[tuple[str, Outcome]] = [("as it is", tried(attacks))]
     for count in PADDING:
         mixed = [padded(attack, other, count) for attack, other in zip(attacks, harmless, strict=True)]
-        rows.append((f"{count:,} harmless queries first", outcome(bundle, mixed, count)))
-    rows += [(f"spread over {hours} h", outcome(bundle, [spread(one, hours) for one in attacks])) for hours in SPREAD_H]
+        rows.append((f"{count:,} harmless queries first", tried(mixed, count)))
+    rows += [(f"spread over {hours} h", tried([spread(one, hours) for one in attacks])) for hours in SPREAD_H]
     rows += [
-        (f"waits out the gap after every {piece} queries", outcome(bundle, [waiting(one, piece) for one in attacks]))
+        (f"waits out the gap after every {piece} queries", tried([waiting(one, piece) for one in attacks]))
         for piece in PIECES
     ]
     lines = [
@@ -171,7 +177,7 @@ def figures(bundle: Bundle, sessions: Sessions, label: NDArray[np.int8]) -> str:
     for what, found in rows:
         share = f"{found.alerts} of {found.attacks} ({found.alerts / found.attacks:.0%})"
         lines.append(f"| {what} | {share} | {found.severe} | {found.recorded} |")
-    each = [outcome(bundle, [events_of(sessions, s)]).alerts for s in benign]
+    each = [tried([events_of(sessions, s)]).alerts for s in benign]
     lines += [
         "",
         f"Benign sessions of the same test: {sum(each)} of {len(each)} alert ({np.mean(each):.1%} session FPR)."
@@ -181,7 +187,7 @@ def figures(bundle: Bundle, sessions: Sessions, label: NDArray[np.int8]) -> str:
         "|---|---:|---:|---:|",
     ]
     for what, events in long_sessions(sessions, benign).items():
-        peak, incidents, rate = long_outcome(bundle, events)
+        peak, incidents, rate = long_outcome(bundle, events, profiles)
         lines.append(f"| {what} | {peak:.3f} | {incidents} | {rate:.3f} |")
     return "\n".join(lines)
 
@@ -208,6 +214,7 @@ def load(log: Path, labels: Path) -> tuple[Sessions, NDArray[np.int8]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--targets", type=Path, help="what the owner has of each model")
     parser.add_argument("--log", type=Path)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--write", type=Path)
@@ -215,7 +222,8 @@ def main() -> None:
     bundle = read_bundle(options.bundle)
     with as_file(files("probewatch") / "sample") as sample:
         data = load(options.log or sample / "queries.jsonl.gz", options.labels or sample / "labels.csv")
-    text = figures(bundle, *data)
+    profiles = read_targets(options.targets)[0] if options.targets else None
+    text = figures(bundle, *data, profiles)
     print(text)
     if options.write:
         write(options.write, text)
