@@ -143,12 +143,14 @@ def one_thread() -> Iterator[None]:
 def _drop(events: Tensor, themes: NDArray[np.int64] | None, config: Config) -> Tensor:
     """(B, T, F) events in which each sequence lacks random features and whole themes from end to end, so that no
     few of them tell a client of the training set; without rescaling, since a mean stands for a missing one."""
+    if not config.feature_dropout and not config.theme_dropout:
+        return events
     keep = torch.rand(len(events), 1, events.shape[2], device=events.device) >= config.feature_dropout
     if themes is not None and config.theme_dropout:
         told = torch.rand(len(events), int(themes.max()) + 2, device=events.device) >= config.theme_dropout
         told[:, -1] = True
         keep &= told[:, torch.from_numpy(themes)][:, None]
-    return events * keep if config.feature_dropout or config.theme_dropout else events
+    return events * keep
 
 
 def loss_of(

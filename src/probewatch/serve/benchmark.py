@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +77,7 @@ def benchmark(
         check_folder(out)
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        data = replace(label_sessions(log, labels, allow, screen), profiles=known)
+        data = label_sessions(log, labels, allow, known, screen)
     with screen.progress("training") as bar:
 
         def told(done: int, total: int, word: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,7 +116,7 @@ def train(
         raise ConfigError(f"--device is {device!r}, expected auto, cpu or cuda.")
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        data = replace(label_sessions(log, labels, allow, screen), profiles=known)
+        data = label_sessions(log, labels, allow, known, screen)
         _train(data, chosen, out, device, resume, screen)
 
 
@@ -149,12 +148,12 @@ def evaluate(
 
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
-        data = replace(label_sessions(log, labels, allow, screen), profiles=known)
+        data = label_sessions(log, labels, allow, known, screen)
         metrics = evaluate_detector(detector, data, out, prior=prior)
     show_evaluated(screen, metrics, out / "report")
 
 
-@app.command(epilog="Example: probewatch score bundle today.jsonl.gz --out verdicts.csv")
+@app.command(epilog="Example: probewatch score bundle today.jsonl.gz --profiles profiles --out verdicts.csv")
 @sentences
 def score(
     logs: DetectorAndLogs,
@@ -230,7 +229,7 @@ def demo(
             " clients that training never saw"
         )
         with open_log([str(sample / "queries.jsonl.gz")], None, 1800.0, None, screen) as log:
-            data = replace(label_sessions(log, sample / "labels.csv", sample / "allow.txt", screen), profiles=known)
+            data = label_sessions(log, sample / "labels.csv", sample / "allow.txt", known, screen)
             detector = _train(data, choose_config("default", None, {}), out / "bundle", "auto", False, screen)
         screen.line("\n2. A verdict on every session of another log, of clients that are in neither")
         with open_log([str(sample / "new.jsonl.gz")], None, 1800.0, None, screen) as log:

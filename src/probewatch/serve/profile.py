@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probewatch.errors import ConfigError
-from probewatch.serve.options import Json, KeyFile, Map, Quiet, TargetsDir
+from probewatch.serve.options import Json, KeyFile, Map, Quiet
 
 SHOWN_MODELS = 5
 
@@ -29,7 +29,10 @@ def profile(
         Path | None, typer.Option(metavar="FILE", help="Records that it was not trained on, with its answers.")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name in the logs.")] = None,
-    targets: TargetsDir = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option("--targets", metavar="DIR", help="All models at once: DIR/MODEL/train.* and holdout.*."),
+    ] = None,
     from_log: Annotated[
         list[str] | None,
         typer.Option("--from-log", metavar="LOG", help="Without records: estimate from a reference period's queries."),

@@ -12,6 +12,7 @@ from probewatch.errors import BundleError, ConfigError
 if TYPE_CHECKING:
     from probewatch.bundle import Bundle
     from probewatch.data.logs import Log
+    from probewatch.data.profile import Profiles
     from probewatch.learn.labelled import Labelled
     from probewatch.learn.presets import Config
     from probewatch.serve.screen import Screen
@@ -69,8 +70,8 @@ def choose_detector(arguments: list[str]) -> tuple[Bundle, list[str]]:
     return read_bundle(arguments[0]), arguments[1:]
 
 
-def label_sessions(log: Log, labels: Path | None, allow: Path | None, screen: Screen) -> Labelled:
-    """The log's sessions with what the labels and the allow-list say of them.
+def label_sessions(log: Log, labels: Path | None, allow: Path | None, profiles: Profiles, screen: Screen) -> Labelled:
+    """The log's sessions with what the labels and the allow-list say of them, and the profiles of their models.
 
     Raises:
         LabelError: a file cannot be used.
@@ -91,7 +92,7 @@ def label_sessions(log: Log, labels: Path | None, allow: Path | None, screen: Sc
             screen.note(sentence)
     clients = read_allow(allow) if allow else frozenset()
     allowed = np.array([client in clients for client in sessions.client], bool)
-    return Labelled(sessions, label, family, allowed, log.sha256, actor=actor, other=other, target=target)
+    return Labelled(sessions, label, family, allowed, log.sha256, profiles, actor, other, target)
 
 
 def choose_config(preset: str, path: Path | None, changes: Mapping[str, Any]) -> Config:
