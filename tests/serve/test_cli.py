@@ -231,6 +231,11 @@ def test_kill_leaves_the_previous_artefact_whole(
     assert target.read_bytes() == before
 
 
+def _hear() -> None:
+    """A job in the background inherits that Ctrl-C is ignored; one that a person stops does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
 @pytest.mark.parametrize("verb", ["train", "score"])
 def test_a_stopped_verb_ends_with_a_sentence_and_its_exit_code(
@@ -241,7 +246,8 @@ def test_a_stopped_verb_ends_with_a_sentence_and_its_exit_code(
     words = ["train", "-", "--out", out] if verb == "train" else ["score", bundle.folder, "-", "--out", out / "v.csv"]
     command = [sys.executable, "-m", "probewatch", *map(str, words)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, env={**os.environ, "TMPDIR": str(scratch)}) as process:
+    place = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(command, **pipes, text=True, env=place, preexec_fn=_hear) as process:
         while not list(scratch.glob("*/standard input")):  # then it waits for a log that never comes
             assert process.poll() is None
             time.sleep(0.02)
