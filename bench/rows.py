@@ -15,6 +15,7 @@ from probewatch.data.columns import (
     AFIELD,
     CANDIDATES,
     CUSTOMERS,
+    FAMILIAR,
     FEATURES,
     FLOOR,
     HALF_LIVES,
@@ -37,7 +38,7 @@ SIGNAL = {name: place for place, name in enumerate(SIGNALS)}
 FOLLOWED = [SIGNAL[name] for name in SPREADS]
 DECAY = 0.5 ** (1.0 / np.array(HALF_LIVES))
 MEANS = slice(PLACE[f"{next(iter(SIGNALS))}_mean_{HALF_LIVES[0]}"], PLACE[f"{SPREADS[0]}_spread_{HALF_LIVES[0]}"])
-DEVIATIONS = slice(MEANS.stop, len(FEATURES))
+DEVIATIONS = slice(MEANS.stop, PLACE[FAMILIAR])
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -56,6 +57,7 @@ def compute_by_row(
         for i in range(sessions.offsets[s], sessions.offsets[s + 1]):
             inputs = sessions.inputs[sessions.input_offsets[i] : sessions.input_offsets[i + 1]]
             row = watch.row(sessions.time_s[i], sessions.confidence[i], int(sessions.predicted_class[i]), inputs)
+            row[PLACE[FAMILIAR]] = 1.0 if model in scales else np.nan
             rows[i] = row[columns]
     return rows
 

@@ -85,9 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     start = time.perf_counter()
-    config = replace(
-        PRESETS["default"], hidden=32, theme_dropout=0.5, test_share=0.1, seed=options.seed, split_seed=options.seed
-    )  # it is for models that it never saw
+    config = replace(PRESETS["default"], test_share=0.1, seed=options.seed, split_seed=options.seed)
     if options.only_test:
         bundle = read_bundle(options.out)
     else:

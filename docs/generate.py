@@ -55,9 +55,10 @@ def features() -> str:
 Every feature is causal: it knows the query it stands at and those before it in its session, so a session, a prefix of
 it and a stream have the same numbers. `group` is what a log must hold for it (a feature whose group is missing is
 masked); `scale` and distances need the usual queries of the model, which training learns and the bundle keeps, or a
-[profile](profiles.md). `profile` and `members` need a profile; `members` one made from training records. A model that is
-known from neither is scaled by the session's own running spread. Distances are in units of the usual
-distance between two queries of the model, as logarithms; confidences are log-odds; gaps are logarithms of seconds.
+[profile](profiles.md). `profile` and `members` need a profile; `members` one made from training records; `model` says
+whether training had queries of the model. One that is known from neither is scaled by the session's own running
+spread. Distances are in units of the usual distance between two queries of the model, as logarithms; confidences are
+log-odds; gaps are logarithms of seconds.
 
 | feature | group | preset | what it says |
 |---|---|---|---|

@@ -107,11 +107,14 @@ def test_stacked_views_lie_end_to_end() -> None:
 
 def test_shifts_make_one_threshold_serve_every_view() -> None:
     """Where several signs are missing, their shifts together bring the view's own threshold to the whole's."""
-    thresholds = {WHOLE: 1.0, "no_profile": 0.25, "unknown_model": 2.0, "no_inputs": -1.0, "no_confidence": 3.0}
+    thresholds = {
+        WHOLE: 1.0, "no_profile": 0.25, "new_model": 0.5, "unknown_model": 2.0, "no_inputs": -1.0, "no_confidence": 3.0
+    }  # fmt: skip
     shifts = shifts_of(thresholds, DEFAULT)
     missing = {
         "no_profile": ("member_ratio",),
-        "unknown_model": ("member_ratio", "confidence_rank"),
+        "new_model": ("familiar",),
+        "unknown_model": ("member_ratio", "familiar", "confidence_rank"),
         "no_inputs": ("centre_distance",),
         "no_confidence": ("member_ratio", "confidence_rank", "log_odds"),
     }
@@ -129,7 +132,8 @@ def test_the_signs_that_are_missing_in_a_view_are_those_that_its_shift_counts_on
     views = _views(labelled, profiles)
     signs = {view.sign for view in VIEWS.values()}
     assert signs & _lacking(views["no_profile"]) == {"member_ratio"}
-    assert signs & _lacking(views["unknown_model"]) == {"member_ratio", "confidence_rank"}
+    assert signs & _lacking(views["new_model"]) == {"familiar"}
+    assert signs & _lacking(views["unknown_model"]) == {"member_ratio", "familiar", "confidence_rank"}
     assert signs & _lacking(views["no_inputs"]) == {"centre_distance"}
     assert signs & _lacking(views["hashed_inputs"]) == {"centre_distance"}
     assert signs & _lacking(views["no_confidence"]) == {"member_ratio", "confidence_rank", "log_odds"}

@@ -22,7 +22,7 @@ class Feature(NamedTuple):
     """One column: what it says, and what it needs (``group``): a column of the log, or knowledge of the model.
 
     ``scale`` is the usual queries of the model, ``profile`` the answers of the attacked model to records that
-    its owner has, ``members`` the hashes of its training records.
+    its owner has, ``members`` the hashes of its training records, ``model`` whether training had queries of it.
     """
 
     group: str
@@ -55,6 +55,8 @@ SPREADS = (
     "centre",
     "ratio",
 )  # signals whose running spread is followed too
+
+FAMILIAR = "familiar"
 
 FEATURES: dict[str, Feature] = {
     "response_confidence": Feature("confidence", "confidence of the predicted class"),
@@ -112,6 +114,7 @@ FEATURES: dict[str, Feature] = {
         for name in SPREADS
         for life in HALF_LIVES
     },
+    FAMILIAR: Feature("model", "training saw this model"),
 }
 ARTICLE = tuple(FEATURES)[:3]
 DEFAULT = tuple(FEATURES)[3:]
@@ -132,7 +135,21 @@ THEMES = {  # what a detector should not hang on alone: theme -> the beginnings 
     "likelihood": ("member_ratio", "ratio_", "answer_evidence"),
     "evidence": ("anchors", "anchor_share", "record_evidence"),
     "records": ("on_record", "near_record", "records_", "record_distance", "around_", "touch_"),
+    "familiarity": (FAMILIAR,),
 }
+EVIDENCE = ("evidence", "records")
+"""The themes of what a query has to do with training records, which is the same on every model."""
+RISING = (
+    "on_record",
+    "near_record",
+    "records_touched",
+    "records_share",
+    "records_excess",
+    "record_evidence",
+    "anchor_share",
+    "touch_",
+)
+"""The beginnings of the features of which more is always more of an attack."""
 
 
 def theme_of(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.columns import ARTICLE, FEATURES, SIGNALS, WINDOW, check_names
+from probewatch.data.columns import ARTICLE, FAMILIAR, FEATURES, SIGNALS, WINDOW, check_names
 from probewatch.data.profile import Profiles, reference_of, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
@@ -60,6 +60,9 @@ def compute(
         sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets, digest,
         table, reference_of(profiles, models.tolist(), table.inputs), columns, _room(sessions), out,
     )  # fmt: skip
+    if FAMILIAR in names:
+        familiar = np.where(np.isin(models, list(scales)), np.float32(1.0), np.float32(np.nan))[rows]
+        out[:, list(names).index(FAMILIAR)] = np.repeat(familiar, sessions.lengths)
     for name, column in sessions.given.items():
         if name in names:
             out[:, list(names).index(name)] = column

@@ -71,9 +71,9 @@ def train_detector(
     ground = prepare(data, split, config)
     sequences, seen, scales, budget = ground.views[WHOLE], ground.seen, ground.scales, ground.budget
     partial = open_checkpoints(folder, data, config, resume=resume, note=note)
-    fitted = fit_folds(ground, data.label, config, where, partial, told)
-    graph, threshold, held = conclude(ground, fitted, data.label, config)
-    models = [one.model for one in fitted]
+    trained = fit_folds(ground, data.label, config, where, partial, told)
+    graph, threshold, held = conclude(ground, trained, data.label, config)
+    fitted = trained.networks
 
     tested = np.sort(np.concatenate([split.test, np.flatnonzero(data.aside)]))
     metrics, predictions = measure(data, sequences, graph, threshold, config, tested)
@@ -105,7 +105,7 @@ def train_detector(
     }
     keys = [session_key(data.sessions.session[s], data.sessions.client[s]) for s in split.test]
     bundle = write_bundle(
-        folder, manifest, graph=graph, weights=_weights(models), scales=scales, held_out=keys,
+        folder, manifest, graph=graph, weights=_weights([one.model for one in fitted]), scales=scales, held_out=keys,
         clients={client_key(client) for client in data.sessions.client[ground.learned]},
         card=write_card(manifest, metrics),
     )  # fmt: skip

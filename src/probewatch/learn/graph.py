@@ -2,13 +2,15 @@
 
 The torch exporter fails on packed LSTMs (pytorch/pytorch#49936), and the graph is small: scaling and
 masks, the stacked LSTMs of each member, a linear layer over every step, the members' mean, an affine
-calibration. Weights come in torch's gate order (i, f, g, o) and leave in ONNX's (i, o, f, g).
+calibration; beside them trees, where there are any. Weights come in torch's gate order (i, f, g, o) and leave in
+ONNX's (i, o, f, g).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,35 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from probewatch.data.columns import FAMILIAR
 from probewatch.learn.dataset import Scaler
 from probewatch.learn.model import LSTMClassifier
+from probewatch.learn.trees import LIFE, START, Trees
 
 OPSET = 17
+TREES = 3  # of the operators for trees, which have a number of their own
 IR = 8
+EVIDENCE_SIGN = "record_evidence"  # missing where there is no evidence to weigh
+
+
+@dataclass(frozen=True)
+class Grove:
+    """The trees beside the networks, and how much the evidence among them counts.
+
+    Attributes:
+        habits: trees of every feature, which count as much as the networks.
+        evidence: trees of what a query has to do with training records, if anything tells it.
+        share: weight of the evidence on a model that training saw; networks and habits have the rest.
+        share_abroad: the same on a model that training never saw.
+    """
+
+    habits: Trees
+    evidence: Trees | None
+    share: float
+    share_abroad: float
+
+
+_ML = "ai.onnx.ml"
 
 
 class _Builder:
@@ -48,6 +74,7 @@ def build_graph(
     features: Sequence[str],
     calibration: tuple[float, float] = (1.0, 0.0),
     shifts: Mapping[str, float] | None = None,
+    grove: Grove | None = None,
 ) -> bytes:
     """The graph ``events (B, T, F), lengths (B,), state (B, K) -> logits (B, T), state (B, K)``.
 
@@ -57,6 +84,7 @@ def build_graph(
         features: F names, kept in the graph so that another order is refused.
         calibration: slope and intercept applied to the averaged logit.
         shifts: by feature, what is added to the calibrated logit of a step that lacks it.
+        grove: trees whose log-odds are averaged with those of the networks; not beside a bidirectional model.
 
     Returns:
         the serialised graph. A bidirectional model has no score before the end, so all T logits of a
@@ -67,7 +95,12 @@ def build_graph(
     carried = 0 if models[0].bidirectional else 2 * layers * len(models)  # final h and c of each layer
     width = carried * hidden
     steps_first = _scaled_input(build, scaler)  # (T, B, F + G)
-    states = _split_state(build, carried, hidden)
+    smoothed = int(grove is not None)  # one more number to carry
+    carried_state, score_state = "state", ""
+    if smoothed:
+        carried_state = build.add("Split", "state", build.constant([width, 1], np.int64), axis=1, count=2)
+        score_state = f"{carried_state}_1"
+    states = _split_state(build, carried_state, carried, hidden)
     slope, intercept = calibration
     logits, finals = [], []
     for number, model in enumerate(models):
@@ -87,14 +120,15 @@ def build_graph(
     bias = np.mean([float(model.linear.bias.detach()[0]) for model in models]) * slope + intercept
     shifted = build.add("Add", total, build.constant(bias))
     flat = build.add("Squeeze", shifted, build.constant([2] if models[0].bidirectional else [1, 3], np.int64))
+    score = build.add("Transpose", flat, perm=[1, 0])  # (B, T)
+    if grove:
+        score, smooth = _with_trees(build, score, grove, features, calibration, score_state)
     if shifts and any(shifts.values()):
-        added = [[shifts.get(name, 0.0)] for name in features]
-        marks = build.add("Cast", build.add("IsNaN", "events"), to=TensorProto.FLOAT)
-        lacking = build.add("Squeeze", build.add("MatMul", marks, build.constant(added)), build.constant([2], np.int64))
-        build.add("Add", build.add("Transpose", flat, perm=[1, 0]), lacking, output="logits")
-    else:
-        build.add("Transpose", flat, perm=[1, 0], output="logits")
-    _join_state(build, finals, width)
+        lacking = _marked(build, [shifts.get(name, 0.0) for name in features])
+        score = build.add("Add", score, lacking)
+    build.add("Identity", score, output="logits")
+    _join_state(build, finals, width, smooth if grove else "")
+    width += smoothed
     kind = TensorProto.FLOAT
     graph = helper.make_graph(
         build.nodes,
@@ -110,9 +144,8 @@ def build_graph(
         ],
         build.constants,
     )
-    model_proto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="probewatch"
-    )
+    operators = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(_ML, TREES)] if grove else [])]
+    model_proto = helper.make_model(graph, opset_imports=operators, ir_version=IR, producer_name="probewatch")
     helper.set_model_props(model_proto, {"features": json.dumps(list(features)), "state": str(width)})
     onnx.checker.check_model(model_proto, full_check=True)
     return bytes(model_proto.SerializeToString(deterministic=True))
@@ -132,22 +165,102 @@ def _scaled_input(build: _Builder, scaler: Scaler) -> str:
     return build.add("Transpose", scaled, perm=[1, 0, 2])
 
 
-def _split_state(build: _Builder, carried: int, hidden: int) -> list[str]:
-    """The (B, K) state as the (1, B, H) states of each member and layer, h before c."""
+def _split_state(build: _Builder, state: str, carried: int, hidden: int) -> list[str]:
+    """The (B, carried · hidden) state as the (1, B, H) states of each member and layer, h before c."""
     if not carried:
         return []
-    parts = build.add("Reshape", "state", build.constant([0, carried, hidden], np.int64))
+    parts = build.add("Reshape", state, build.constant([0, carried, hidden], np.int64))
     first = build.add("Split", build.add("Transpose", parts, perm=[1, 0, 2]), axis=0, count=carried)
     return [first, *(f"{first}_{index}" for index in range(1, carried))]
 
 
-def _join_state(build: _Builder, finals: list[str], width: int) -> None:
-    """The graph's ``new_state`` (B, K) of the final states, each (1, B, H)."""
+def _join_state(build: _Builder, finals: list[str], width: int, smooth: str) -> None:
+    """The graph's ``new_state`` (B, K) of the final states, each (1, B, H), and the (B, 1) ``smooth`` behind them."""
     if not finals:
         build.add("Identity", "state", output="new_state")
         return
     parts = build.add("Transpose", build.add("Concat", *finals, axis=0), perm=[1, 0, 2])  # (B, K / H, H)
-    build.add("Reshape", parts, build.constant([0, width], np.int64), output="new_state")
+    flat = build.add("Reshape", parts, build.constant([0, width], np.int64))
+    if smooth:
+        build.add("Concat", flat, smooth, output="new_state", axis=1)
+    else:
+        build.add("Identity", flat, output="new_state")
+
+
+def _marked(build: _Builder, amounts: Sequence[float]) -> str:
+    """(B, T) the sum of the amounts, one for each feature, of those that a step lacks."""
+    marks = build.add("Cast", build.add("IsNaN", "events"), to=TensorProto.FLOAT)
+    summed = build.add("MatMul", marks, build.constant(np.array(amounts)[:, None]))
+    return build.add("Squeeze", summed, build.constant([2], np.int64))
+
+
+def _with_trees(
+    build: _Builder, score: str, grove: Grove, features: Sequence[str], calibration: tuple[float, float], state: str
+) -> tuple[str, str]:
+    """The (B, T) mean of the networks' ``score`` and that of the trees, and the (B, 1) state of the smoothing."""
+    rows = build.add("Reshape", "events", build.constant([-1, len(features)], np.int64))  # (B T, F)
+    ahead = build.add("Shape", "events", start=0, end=2)  # (2,) B, T
+    slope, intercept = calibration
+    habits, smooth = _smoothed(build, _trees(build, grove.habits, rows, slope, -slope * START), ahead, state)
+    habits = build.add("Add", habits, build.constant(slope * START + intercept))  # the smoothing begins at zero
+    both = build.add("Add", score, habits)
+    half = build.constant(0.5)
+    if grove.evidence is None:
+        return build.add("Mul", both, half), smooth
+    evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
+    lacks = _marked(build, [float(name == EVIDENCE_SIGN) for name in features])
+    abroad = _marked(build, [float(name == FAMILIAR) for name in features])
+    more = build.add("Mul", abroad, build.constant(grove.share_abroad - grove.share))
+    share = build.add("Add", more, build.constant(grove.share))
+    share = build.add("Mul", share, build.add("Sub", build.constant(1.0), lacks))
+    rest = build.add("Mul", build.add("Sub", build.constant(1.0), share), half)
+    return build.add("Add", build.add("Mul", both, rest), build.add("Mul", evidence, share)), smooth
+
+
+def _smoothed(build: _Builder, score: str, ahead: str, state: str) -> tuple[str, str]:
+    """(B, T) running means of the scores, a row a step, over :data:`LIFE` queries; and the (B, 1) last of each."""
+    keep = 0.5 ** (1.0 / LIFE)
+    steps = build.add("Transpose", build.add("Reshape", score, ahead), perm=[1, 0])  # (T, B)
+    means = build.add(
+        "RNN",
+        build.add("Unsqueeze", steps, build.constant([2], np.int64)),
+        build.constant([[[1.0 - keep]]]),
+        build.constant([[[keep]]]),
+        "",
+        "lengths",
+        build.add("Unsqueeze", state, build.constant([0], np.int64)),
+        count=2,
+        hidden_size=1,
+        activations=["Affine"],
+        activation_alpha=[1.0],
+        activation_beta=[0.0],
+    )  # (T, 1, B, 1), and the last, (1, B, 1)
+    flat = build.add("Squeeze", means, build.constant([1, 3], np.int64))
+    return build.add("Transpose", flat, perm=[1, 0]), build.add("Squeeze", f"{means}_1", build.constant([0], np.int64))
+
+
+def _trees(build: _Builder, trees: Trees, rows: str, slope: float, base: float) -> str:
+    """(B T, 1) log-odds of each row, times ``slope``, plus ``base``."""
+    leaf = trees.feature < 0
+    return build.add(
+        "TreeEnsembleRegressor",
+        rows,
+        domain=_ML,
+        n_targets=1,
+        base_values=[base],
+        nodes_treeids=trees.tree.tolist(),
+        nodes_nodeids=trees.node.tolist(),
+        nodes_featureids=np.where(leaf, 0, trees.feature).tolist(),
+        nodes_modes=np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        nodes_values=np.where(leaf, 0.0, trees.value).tolist(),
+        nodes_truenodeids=trees.low.tolist(),
+        nodes_falsenodeids=trees.high.tolist(),
+        nodes_missing_value_tracks_true=trees.gap_low.astype(int).tolist(),
+        target_treeids=trees.tree[leaf].tolist(),
+        target_nodeids=trees.node[leaf].tolist(),
+        target_ids=[0] * int(leaf.sum()),
+        target_weights=(slope * trees.value[leaf].astype(np.float64)).tolist(),
+    )
 
 
 def _member(build: _Builder, model: LSTMClassifier, steps: str, states: list[str]) -> tuple[str, list[str]]:

@@ -148,8 +148,8 @@ def _train_without(data: Labelled, thing: Thing, config: Config) -> Outcome:
     parts = divide(data, thing, config)
     tested = parts.split.test
     ground = prepare(data, parts.split, config)
-    fitted = fit_folds(ground, data.label, config, torch.device("cpu"))
-    graph, threshold, held = conclude(ground, fitted, data.label, config)
+    trained = fit_folds(ground, data.label, config, torch.device("cpu"))
+    graph, threshold, held = conclude(ground, trained, data.label, config)
     part = ground.views[WHOLE].take(tested)
     logits, _ = Network(graph, list(config.features)).run(part)
     ours = summarise(logits, part.offsets, threshold, config.decision)[0]

@@ -1,4 +1,4 @@
-"""From index sets of labelled sessions to networks, their calibration and their threshold.
+"""From index sets of labelled sessions to networks and trees, their calibration and their threshold.
 
 Everything here is learned from a split's training and validation sessions: what the others hold changes nothing.
 """
@@ -22,11 +22,12 @@ from probewatch.data.scales import Scales, learn_scales
 from probewatch.data.wording import listed
 from probewatch.errors import DataError, OutputError
 from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of
-from probewatch.learn.graph import build_graph
+from probewatch.learn.graph import Grove, build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import Config
 from probewatch.learn.threshold import pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
+from probewatch.learn.trees import grow_evidence, grow_habits
 from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, view_sessions
 from probewatch.network import Network, sigmoid
 
@@ -59,13 +60,27 @@ class Ground:
     scaler: Scaler
 
 
+class Trained(NamedTuple):
+    """What was trained on a ground.
+
+    Attributes:
+        networks: of each fold.
+        groves: the trees of each fold, which did not learn from its held sessions either; None without trees.
+        grove: the trees that learned from all.
+    """
+
+    networks: list[Fitted]
+    groves: list[Grove | None]
+    grove: Grove | None
+
+
 class Learned(NamedTuple):
-    """What the networks of all folds come to.
+    """What the networks and trees of all folds come to.
 
     Attributes:
         graph: ONNX, calibrated.
         threshold: of its scores.
-        held: (S,) score of each session by the network that did not learn from it; NaN elsewhere.
+        held: (S,) score of each session by the network and the trees that did not learn from it; NaN elsewhere.
     """
 
     graph: bytes
@@ -104,8 +119,8 @@ def fit_folds(
     device: torch.device,
     partial: Path | None = None,
     told: Told | None = None,
-) -> list[Fitted]:
-    """A network for each fold, trained on all but its held sessions, which validate it.
+) -> Trained:
+    """A network for each fold, trained on all but its held sessions, which validate it; and trees likewise.
 
     Args:
         label: (S,) 1 attack, 0 benign, -1 unknown.
@@ -141,17 +156,26 @@ def fit_folds(
                 f"{checkpoint}: the checkpoint cannot be written ({error}); free disk, and go on with --resume."
             ) from error
         fitted.append(one)
-    return fitted
+    groves = [_grove(ground, label, train, config) for train, _ in folds]
+    return Trained(fitted, groves, _grove(ground, label, ground.seen, config))
 
 
-def conclude(ground: Ground, fitted: list[Fitted], label: NDArray[np.int8], config: Config) -> Learned:
-    """The networks as one calibrated ONNX graph, and the threshold of its scores from out-of-fold ones.
+def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], config: Config) -> Grove | None:
+    if not config.trees or config.bidirectional:
+        return None
+    habits = grow_habits(list(ground.views.values()), label, train, config.seed)
+    evidence = grow_evidence(ground.views[WHOLE], config.features, label, train, config.seed)
+    return Grove(habits, evidence, config.evidence, config.evidence_abroad)
+
+
+def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: Config) -> Learned:
+    """Networks and trees as one calibrated ONNX graph, and the threshold of its scores from out-of-fold ones.
 
     Raises:
         DataError: too few benign sessions for the budget.
     """
     held = {
-        name: _out_of_fold(fitted, ground.folds, ground.scaler, view, config) for name, view in ground.views.items()
+        name: _out_of_fold(trained, ground.folds, ground.scaler, view, config) for name, view in ground.views.items()
     }
     calibration = _calibrate(held[WHOLE], label) if ground.masked else (1.0, 0.0)
     threshold, shifts = config.threshold, dict[str, float]()
@@ -160,8 +184,8 @@ def conclude(ground: Ground, fitted: list[Fitted], label: NDArray[np.int8], conf
         thresholds = {name: pick_threshold(one[~np.isnan(one)], ground.budget) for name, one in benign.items()}
         shifts = shifts_of(thresholds, shown_in(ground.views[WHOLE], config.features))
         threshold = float(sigmoid(np.array(thresholds[WHOLE])))
-    models = [one.model for one in fitted]
-    graph = build_graph(models, ground.scaler, config.features, calibration, shifts)
+    models = [one.model for one in trained.networks]
+    graph = build_graph(models, ground.scaler, config.features, calibration, shifts, trained.grove)
     return Learned(graph, threshold, sigmoid(calibration[0] * held[WHOLE] + calibration[1]))
 
 
@@ -185,16 +209,17 @@ def _refuse_gaps(sequences: Ragged, config: Config) -> None:
 
 
 def _out_of_fold(
-    fitted: list[Fitted],
+    trained: Trained,
     folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
     scaler: Scaler,
     sequences: Ragged,
     config: Config,
 ) -> NDArray[np.float64]:
-    """(S,) score in log-odds of each session by the network that did not learn from it; NaN elsewhere."""
+    """(S,) score in log-odds of each session by what did not learn from it; NaN elsewhere."""
     held = np.full(len(sequences), np.nan)
-    for one, (_, valid) in zip(fitted, folds, strict=True):
-        network = Network(build_graph([one.model], scaler, config.features), list(config.features))
+    for one, grove, (_, valid) in zip(trained.networks, trained.groves, folds, strict=True):
+        graph = build_graph([one.model], scaler, config.features, grove=grove)
+        network = Network(graph, list(config.features))
         part = sequences.take(valid)
         logits, _ = network.run(part)
         if config.decision == "last":

@@ -33,6 +33,11 @@ class Config:
             validation clients into that many folds and train a network on all but each, which validates
             it; the logits of all are averaged, and threshold and calibration come from the scores of
             each fold by the network that did not learn from it.
+        trees: grow trees too, of each query's features, which count beside the networks (see
+            ``probewatch.learn.trees``); not beside bidirectional ones.
+        evidence: weight of the trees that only see what a query has to do with training records, on a model that
+            training saw; networks and the other trees share the rest evenly.
+        evidence_abroad: the same on a model that training never saw, whose clients may have other habits.
         every_step: learn from the score after every query and from its peak, not from the last alone.
         decision: the score of a session: its ``peak`` so far, or its ``last``.
         limit: scaled features are cut to plus or minus this many deviations; 0 leaves them whole.
@@ -48,7 +53,7 @@ class Config:
     """
 
     features: tuple[str, ...] = DEFAULT
-    hidden: int = 48
+    hidden: int = 32
     layers: int = 1
     bidirectional: bool = False
     use_last_only: bool = True
@@ -57,6 +62,9 @@ class Config:
     feature_dropout: float = 0.2
     theme_dropout: float = 0.3
     folds: int = 3
+    trees: bool = True
+    evidence: float = 0.2
+    evidence_abroad: float = 0.7
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -139,6 +147,8 @@ _RULES: dict[str, tuple[str, Any]] = {
     "feature_dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "theme_dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "folds": _between(1, 16),
+    "evidence": _between(0, 1),
+    "evidence_abroad": _between(0, 1),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
     "limit": _between(0, 1e6),
     "steps": _between(0, 1e9),
@@ -190,6 +200,7 @@ PRESETS: dict[str, Config] = {
         feature_dropout=0.0,
         theme_dropout=0.0,
         folds=1,
+        trees=False,
         every_step=False,
         decision="last",
         limit=0.0,

@@ -31,7 +31,10 @@ class View(NamedTuple):
 
 VIEWS = {
     "no_profile": View("no profile of the model", ("profile",), "member_ratio"),
-    "unknown_model": View("a model that training never saw, without profile", ("profile", "scale"), "confidence_rank"),
+    "new_model": View("a model that training never saw, with its profile", ("model",), "familiar"),
+    "unknown_model": View(
+        "a model that training never saw, without profile", ("profile", "scale", "model"), "confidence_rank"
+    ),
     "no_inputs": View("a log without input vectors", ("inputs",), "centre_distance"),
     "hashed_inputs": View("a log with hashes in the place of input vectors", ("vectors",), "centre_distance"),
     "no_confidence": View("a log without confidences", ("confidence",), "log_odds"),
@@ -49,13 +52,13 @@ def view_sessions(
     """
     views = {WHOLE: compute(sessions, names, scales, profiles=profiles)}
     for name, (_, lacks, _) in VIEWS.items() if poorer else ():
-        if ("profile" in lacks and "scale" not in lacks and not profiles) or sessions.given:
+        if sessions.given or (not profiles and lacks in (("profile",), ("model",))):
             continue
         if not {"inputs", "vectors"}.isdisjoint(lacks) and not len(sessions.inputs):
             continue
         if "confidence" in lacks and np.isnan(sessions.confidence).all():
             continue
-        known = {} if "scale" in lacks else scales
+        known = {} if "model" in lacks else scales
         views[name] = compute(without(sessions, lacks), names, known, profiles={} if "profile" in lacks else profiles)
     return views
 
@@ -119,6 +122,6 @@ def shifts_of(thresholds: Mapping[str, float], names: Sequence[str]) -> dict[str
 def _also_missing(name: str) -> tuple[str, ...]:
     """The signs of other views that are missing in this one too."""
     return {
-        "unknown_model": ("member_ratio",),
+        "unknown_model": ("member_ratio", "familiar"),
         "no_confidence": ("member_ratio", "confidence_rank"),
     }.get(name, ())
