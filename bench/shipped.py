@@ -54,7 +54,7 @@ def tell(found: dict[str, Any]) -> str:
         " attacks are of families that training never saw, and about half of the benign sessions of uses that the"
         " benchmark's train part has not (explainers like `shap` were in the query log). One seed; measured by"
         " `bench/shipped.py`. How"
-        " many themes of features training drops was chosen with a look at this part: read it as slightly optimistic.",
+        " much evidence weighs was chosen with a look at this part: read it as slightly optimistic.",
         "",
         "| what there is | ROC AUC | TPR at 1 % FPR | TPR at its threshold | FPR there |",
         "|---|---:|---:|---:|---:|",

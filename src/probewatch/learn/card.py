@@ -53,7 +53,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
         f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients. It reads "
         f"{counted(len(manifest['features']), 'feature')} into {counted(config['folds'], 'network')}:"
-        f" {manifest['network']}."
+        f" {manifest['network']}{_trees(config)}."
     )
     return f"""---
 library_name: probewatch
@@ -96,6 +96,16 @@ can be much harder. Test it on your own log with `probewatch evaluate`.
 probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
 ```
 """
+
+
+def _trees(config: Mapping[str, Any]) -> str:
+    if not config.get("trees") or config["bidirectional"]:
+        return ""
+    return (
+        "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
+        f" records weigh {config['evidence']:g} on a model that training saw and {config['evidence_abroad']:g} on"
+        " another; networks and the other trees share the rest"
+    )
 
 
 def _views(views: Mapping[str, Mapping[str, Any]]) -> str:
