@@ -40,7 +40,7 @@ from probewatch.score.batch import Scorer
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
 BEGIN, END = "<!-- figures: written by bench/benchmark.py -->", "<!-- figures: end -->"
-OURS = "LSTM"
+OURS = "Probewatch"
 AT_THRESHOLD = {"TPR at its threshold": "tpr_at_threshold", "FPR there": "fpr_at_threshold"}
 Scores = NDArray[np.float64]
 Results = dict[str, dict[str, Any]]

@@ -56,7 +56,7 @@ def main() -> None:
         config = replace(PRESETS[options.preset], seed=run, split_seed=run, split="client")
         with tempfile.TemporaryDirectory() as folder:
             metrics = train_detector(data, config, Path(folder))[1]
-        for name, one in {"LSTM": metrics, **metrics["rivals"]}.items():
+        for name, one in {"Probewatch": metrics, **metrics["rivals"]}.items():
             found.setdefault(name, []).append(one)
         delay = metrics["delay"]["median"]
         told = f"ROC AUC {metrics['roc_auc']:.4f}, events until alert (median) {delay}"

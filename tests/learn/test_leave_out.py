@@ -187,6 +187,6 @@ def test_a_rival_that_does_better_is_named_with_what_its_threshold_catches() -> 
     catches = {"kind": "benign", "measure": "tpr_at_threshold", "low_is_best": False, "mean": make_figures(0.9, 0.25)}
     told = {"tables": [costs, catches]}
     assert (
-        verdict(told, costs) == "Better than the LSTM on average: PRADA (TPR 0.250), against the LSTM's TPR of 0.900."
+        verdict(told, costs) == "Better than Probewatch on average: PRADA (TPR 0.250), against Probewatch's TPR of 0.900."
     )
-    assert verdict(told, catches) == "No rival does better than the LSTM on average."
+    assert verdict(told, catches) == "No rival does better than Probewatch on average."

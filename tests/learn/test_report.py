@@ -167,12 +167,12 @@ def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path):
 
 def test_a_rival_that_wins_is_named_in_plain_words(tmp_path):
     write_report(tmp_path, **quick() | {"metrics": arguments(boosting=3.0)["metrics"]})
-    assert "Gradient boosting does better than the LSTM</b>: ROC AUC" in page(tmp_path)
+    assert "Gradient boosting does better than Probewatch</b>: ROC AUC" in page(tmp_path)
 
 
 def test_a_rival_that_loses_is_said_to_lose(tmp_path):
     write_report(tmp_path, **quick() | {"metrics": arguments(boosting=0.1)["metrics"]})
-    assert "No rival does better than the LSTM on ROC AUC or average precision." in page(tmp_path)
+    assert "No rival does better than Probewatch on ROC AUC or average precision." in page(tmp_path)
 
 
 def test_each_view_has_a_row_in_words(tmp_path):

@@ -59,7 +59,7 @@ def test_train_evaluate_score_inspect_in_a_row(log_files: tuple[Path, Path], con
         )
         assert re.search(rf"^\| {told} +\| +[\d.]+ \| +[\d.]+ \| +[\d.]+ \|$", card, re.MULTILINE)
         assert told in (out / "report" / "index.html").read_text()
-    assert "LSTM" in shown
+    assert "Probewatch" in shown
     assert "boosting" in shown
     assert str(out / "report" / "index.html") in shown.replace("\n", "")
     read_bundle(out)

@@ -1,4 +1,4 @@
-"""The LSTM against its rivals, and against itself on poorer logs, as tables and in plain words."""
+"""The detector against its rivals, and against itself on poorer logs, as tables and in plain words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from probewatch.learn.markup import number, percent, safe
 from probewatch.learn.views import WHOLE, describe_view
 
-OURS = "LSTM"
+OURS = "Probewatch"
 RIVAL_NAMES = {
     "boosting": "Gradient boosting",
     "logistic": "Logistic regression",
@@ -59,7 +59,7 @@ def rivals_section(metrics: Mapping[str, Any]) -> str:
         rows.append(f"<tr{mark}><th>{safe(RIVAL_NAMES.get(name, name))} {note}</th>{cells}</tr>")
     sentence = _wins(metrics, rivals)
     return (
-        "<section><h2>The LSTM against what could be used instead</h2>"
+        "<section><h2>Probewatch against what could be used instead</h2>"
         f"<p>{sentence} All were tested on the same sessions, each with a threshold of its own. "
         'The best of each column is <span class="best">marked</span>.</p>'
         f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead>'
@@ -114,9 +114,9 @@ def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -
                 won.append(f"{words} {form(rival[key])} against {form(metrics[key])}")
         if won:
             shown = safe(RIVAL_NAMES.get(name, name))
-            sentences.append(f"<b>{shown} does better than the LSTM</b>: {', '.join(won)}.")
+            sentences.append(f"<b>{shown} does better than Probewatch</b>: {', '.join(won)}.")
     if contests and not sentences:
         *most, last = contests.values()
         measured = f"{', '.join(most)} or {last}" if most else last
-        sentences.append(f"No rival does better than the LSTM on {measured}.")
+        sentences.append(f"No rival does better than Probewatch on {measured}.")
     return " ".join(sentences)

@@ -75,7 +75,7 @@ def render_leave_out(form: Mapping[str, Any]) -> str:
 
 
 def verdict(form: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """A sentence on which rivals do better than the LSTM, by the mean over all rows.
+    """A sentence on which rivals do better than Probewatch, by the mean over all rows.
 
     Whoever never alerts has no false alarms, so of benign uses the attacks caught at the same thresholds are told too.
     """
@@ -89,10 +89,10 @@ def verdict(form: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     if table["low_is_best"]:
         caught = next(one["mean"] for one in form["tables"] if (one["kind"], one["measure"]) == CAUGHT)
         shown = [f"{one} (TPR {caught[name]['mean']:.3f})" for one, name in zip(shown, better, strict=True)]
-        shown += [f"against the LSTM's TPR of {caught[OURS]['mean']:.3f}"] if shown else []
+        shown += [f"against Probewatch's TPR of {caught[OURS]['mean']:.3f}"] if shown else []
     if not better:
-        return "No rival does better than the LSTM on average."
-    return f"Better than the LSTM on average: {', '.join(shown)}."
+        return "No rival does better than Probewatch on average."
+    return f"Better than Probewatch on average: {', '.join(shown)}."
 
 
 def widened(form: Mapping[str, Any]) -> str:

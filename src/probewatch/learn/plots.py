@@ -233,7 +233,7 @@ def calibration(predicted: Sequence[float], observed: Sequence[float]) -> str:
     with _drawing("score (mean of a tenth of the sessions)", "share of attacks among them") as drawing:
         axes = drawing.axes
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":", label="perfect")
-        axes.plot(predicted, observed, "o-", color=ATTACK, markersize=5, label="LSTM")
+        axes.plot(predicted, observed, "o-", color=ATTACK, markersize=5, label="Probewatch")
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(_PERCENT)

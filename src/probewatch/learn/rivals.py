@@ -1,4 +1,4 @@
-"""Rivals: what a user could run instead of the LSTM, on the same sessions and features.
+"""Rivals: what a user could run instead of Probewatch, on the same sessions and features.
 
 Two learn from labelled sessions (gradient boosting and logistic regression on aggregates of the features),
 three are published rules on the raw queries (:mod:`probewatch.learn.rules`). A high score is an attack.

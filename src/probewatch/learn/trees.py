@@ -88,7 +88,7 @@ def _grow(
         share[attack == kind] *= 0.5 * len(share) / share[attack == kind].sum()
     options = {
         **size, "objective": "binary", "min_data_in_leaf": 40, "lambda_l2": 5.0, "feature_fraction": 0.3,
-        "seed": seed, "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbose": -1,
+        "seed": seed % 2**31, "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbose": -1,
     }  # fmt: skip
     if rising:
         options |= {"monotone_constraints": rising, "monotone_constraints_method": "advanced"}

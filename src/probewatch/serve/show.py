@@ -61,9 +61,9 @@ def figures_table(metrics: Mapping[str, Any]) -> Table:
     }  # fmt: skip
     for head in shown:
         table.add_column(head, justify="right")
-    rows = {"LSTM": metrics, **(metrics.get("rivals") or {})}
+    rows = {"Probewatch": metrics, **(metrics.get("rivals") or {})}
     for name, row in rows.items():
-        table.add_row(name, *(figure(row[key]) for key in shown.values()), style="bold" if name == "LSTM" else None)
+        table.add_row(name, *(figure(row[key]) for key in shown.values()), style="bold" if name == "Probewatch" else None)
     return table
 
 
