@@ -186,7 +186,6 @@ def test_a_rival_that_does_better_is_named_with_what_its_threshold_catches() -> 
     costs = {"kind": "benign", "measure": "fpr_at_threshold", "low_is_best": True, "mean": make_figures(0.1, 0.0)}
     catches = {"kind": "benign", "measure": "tpr_at_threshold", "low_is_best": False, "mean": make_figures(0.9, 0.25)}
     told = {"tables": [costs, catches]}
-    assert (
-        verdict(told, costs) == "Better than Probewatch on average: PRADA (TPR 0.250), against Probewatch's TPR of 0.900."
-    )
+    said = "Better than Probewatch on average: PRADA (TPR 0.250), against Probewatch's TPR of 0.900."
+    assert verdict(told, costs) == said
     assert verdict(told, catches) == "No rival does better than Probewatch on average."

@@ -175,7 +175,7 @@ def _train_without(data: Labelled, thing: Thing, config: Config) -> Outcome:
 
 
 def _held(data: Labelled, ground: Ground, rivals: Mapping[str, Scores], config: Config) -> dict[str, Scores]:
-    """(S,) scores of each rival on the sessions that Probewatch's threshold comes from, as it did not learn from them."""
+    """(S,) scores of each rival on the sessions that our threshold comes from, as it did not learn from them."""
     held = {name: score.copy() for name, score in rivals.items()}
     for train, valid in ground.folds:
         learned = score_learned(data.sessions, ground.views[WHOLE], data.label, train, seed=config.seed)

@@ -63,7 +63,8 @@ def figures_table(metrics: Mapping[str, Any]) -> Table:
         table.add_column(head, justify="right")
     rows = {"Probewatch": metrics, **(metrics.get("rivals") or {})}
     for name, row in rows.items():
-        table.add_row(name, *(figure(row[key]) for key in shown.values()), style="bold" if name == "Probewatch" else None)
+        style = "bold" if row is metrics else None
+        table.add_row(name, *(figure(row[key]) for key in shown.values()), style=style)
     return table
 
 
