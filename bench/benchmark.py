@@ -183,10 +183,10 @@ def tables(results: Sequence[Results], benchmark: Mapping[str, Any], preset: str
     ]  # fmt: skip
 
 
-def write_page(told: Sequence[str]) -> None:
-    text = PAGE.read_text("utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(before + "\n".join([BEGIN, *told, END]) + after, "utf-8")
+def write_page(page: Path, begin: str, told: Sequence[str]) -> None:
+    text = page.read_text("utf-8")
+    before, after = text.split(begin)[0], text.split(END)[1]
+    page.write_text(before + "\n".join([begin, *told, END]) + after, "utf-8")
 
 
 def main() -> None:
@@ -216,7 +216,7 @@ def main() -> None:
     told = tables(results, json.loads(manifest), options.preset)
     print("\n".join(["", *told]))
     if options.write:
-        write_page(told)
+        write_page(PAGE, BEGIN, told)
 
 
 if __name__ == "__main__":

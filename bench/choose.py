@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from benchmark import load
+from benchmark import load, write_page
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
@@ -35,7 +35,7 @@ from probewatch.learn.workers import run_all
 from probewatch.network import Network, summarise
 
 PAGE = Path(__file__).parent.parent / "docs" / "choices.md"
-BEGIN, END = "<!-- figures: written by bench/choose.py -->", "<!-- figures: end -->"
+BEGIN = "<!-- figures: written by bench/choose.py -->"
 Figures = dict[str, float]
 
 
@@ -84,8 +84,8 @@ def weigh(data: Labelled, job: tuple[Thing, Config]) -> dict[str, Figures]:
         parts = divide(data, thing, config)
         ground = prepare(data, parts.split, config)
         trained = fit_folds(ground, data.label, config, torch.device("cpu"))
-        return {one.text: _figures(data, thing, config, ground, _weighed(trained, one), parts.split.test)
-                for one in VARIANTS}  # fmt: skip
+        tested = parts.split.test
+        return {one.text: _figures(data, thing, config, ground, _weighed(trained, one), tested) for one in VARIANTS}
 
 
 def _weighed(trained: Trained, variant: Variant) -> Trained:
@@ -145,9 +145,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if options.write:
-        page = PAGE.read_text("utf-8")
-        head, tail = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", "utf-8")
+        write_page(PAGE, BEGIN, ["", text, ""])
 
 
 if __name__ == "__main__":

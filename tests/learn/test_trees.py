@@ -142,6 +142,24 @@ def test_no_evidence_no_trees_of_it(sessions: tuple[Ragged, NDArray[np.int8]]) -
     assert grow_evidence(views.__class__(views.values[:, :2], views.offsets), NAMES[:2], label, np.arange(9), 0) is None
 
 
+def test_without_evidence_it_has_no_weight_whatever_the_features(sessions: tuple[Ragged, NDArray[np.int8]]) -> None:
+    """A choice of features need not have the one that sums the evidence up."""
+    names = ["log_gap", "log_odds", "on_record", "records_touched", "anchors"]
+    views, label = sessions
+    train = np.arange(len(views))
+    habits, evidence = grow_habits([views], label, train, 0), grow_evidence(views, names, label, train, 0)
+    silent = LSTMClassifier(6, 4)
+    for weight in silent.parameters():
+        weight.data.zero_()
+    alone, both = (
+        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9)), names).run(views)[0]
+        for one in (None, evidence)
+    )
+    lacking = np.isnan(views.values[:, 2])
+    np.testing.assert_allclose(both[lacking], alone[lacking], atol=1e-6)
+    assert np.abs(both[~lacking] - alone[~lacking]).max() > 0.1
+
+
 def test_the_smoothing_goes_on_where_a_session_was_cut(
     sessions: tuple[Ragged, NDArray[np.int8]], grown: tuple[Trees, Trees, list[lightgbm.Booster]]
 ) -> None:

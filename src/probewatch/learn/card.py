@@ -99,7 +99,7 @@ probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
 
 
 def _trees(config: Mapping[str, Any]) -> str:
-    if not config.get("trees") or config["bidirectional"]:
+    if not config["trees"] or config["bidirectional"]:
         return ""
     return (
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"

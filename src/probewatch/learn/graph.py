@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from probewatch.data.columns import FAMILIAR
+from probewatch.data.columns import FAMILIAR, RISING
 from probewatch.learn.dataset import Scaler
 from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.trees import LIFE, START, Trees
@@ -26,7 +26,6 @@ from probewatch.learn.trees import LIFE, START, Trees
 OPSET = 17
 TREES = 3  # of the operators for trees, which have a number of their own
 IR = 8
-EVIDENCE_SIGN = "record_evidence"  # missing where there is no evidence to weigh
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,11 @@ def build_graph(
     carried = 0 if models[0].bidirectional else 2 * layers * len(models)  # final h and c of each layer
     width = carried * hidden
     steps_first = _scaled_input(build, scaler)  # (T, B, F + G)
-    smoothed = int(grove is not None)  # one more number to carry
-    carried_state, score_state = "state", ""
-    if smoothed:
-        carried_state = build.add("Split", "state", build.constant([width, 1], np.int64), axis=1, count=2)
-        score_state = f"{carried_state}_1"
-    states = _split_state(build, carried_state, carried, hidden)
+    state = smooth = "state"
+    if grove:  # the smoothing of their scores carries one number more
+        state = build.add("Split", "state", build.constant([width, 1], np.int64), axis=1, count=2)
+        smooth = f"{state}_1"
+    states = _split_state(build, state, carried, hidden)
     slope, intercept = calibration
     logits, finals = [], []
     for number, model in enumerate(models):
@@ -122,13 +120,15 @@ def build_graph(
     flat = build.add("Squeeze", shifted, build.constant([2] if models[0].bidirectional else [1, 3], np.int64))
     score = build.add("Transpose", flat, perm=[1, 0])  # (B, T)
     if grove:
-        score, smooth = _with_trees(build, score, grove, features, calibration, score_state)
+        score, smooth = _with_trees(build, score, grove, features, calibration, smooth)
     if shifts and any(shifts.values()):
-        lacking = _marked(build, [shifts.get(name, 0.0) for name in features])
+        added = [[shifts.get(name, 0.0)] for name in features]
+        marks = build.add("Cast", build.add("IsNaN", "events"), to=TensorProto.FLOAT)
+        lacking = build.add("Squeeze", build.add("MatMul", marks, build.constant(added)), build.constant([2], np.int64))
         score = build.add("Add", score, lacking)
     build.add("Identity", score, output="logits")
     _join_state(build, finals, width, smooth if grove else "")
-    width += smoothed
+    width += 1 if grove else 0
     kind = TensorProto.FLOAT
     graph = helper.make_graph(
         build.nodes,
@@ -187,13 +187,6 @@ def _join_state(build: _Builder, finals: list[str], width: int, smooth: str) -> 
         build.add("Identity", flat, output="new_state")
 
 
-def _marked(build: _Builder, amounts: Sequence[float]) -> str:
-    """(B, T) the sum of the amounts, one for each feature, of those that a step lacks."""
-    marks = build.add("Cast", build.add("IsNaN", "events"), to=TensorProto.FLOAT)
-    summed = build.add("MatMul", marks, build.constant(np.array(amounts)[:, None]))
-    return build.add("Squeeze", summed, build.constant([2], np.int64))
-
-
 def _with_trees(
     build: _Builder, score: str, grove: Grove, features: Sequence[str], calibration: tuple[float, float], state: str
 ) -> tuple[str, str]:
@@ -208,13 +201,19 @@ def _with_trees(
     if grove.evidence is None:
         return build.add("Mul", both, half), smooth
     evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
-    lacks = _marked(build, [float(name == EVIDENCE_SIGN) for name in features])
-    abroad = _marked(build, [float(name == FAMILIAR) for name in features])
-    more = build.add("Mul", abroad, build.constant(grove.share_abroad - grove.share))
-    share = build.add("Add", more, build.constant(grove.share))
-    share = build.add("Mul", share, build.add("Sub", build.constant(1.0), lacks))
+    share = build.constant(grove.share)
+    if FAMILIAR in features:
+        share = build.add("Where", _lacks(build, features, FAMILIAR), build.constant(grove.share_abroad), share)
+    sign = next(name for name in features if name.startswith(RISING))  # all are missing where there is no evidence
+    share = build.add("Where", _lacks(build, features, sign), build.constant(0.0), share)
     rest = build.add("Mul", build.add("Sub", build.constant(1.0), share), half)
     return build.add("Add", build.add("Mul", both, rest), build.add("Mul", evidence, share)), smooth
+
+
+def _lacks(build: _Builder, features: Sequence[str], name: str) -> str:
+    """(B, T) bool, the steps without a feature."""
+    column = build.add("Gather", "events", build.constant(features.index(name), np.int64), axis=2)
+    return build.add("IsNaN", build.add("Reshape", column, build.add("Shape", "events", start=0, end=2)))
 
 
 def _smoothed(build: _Builder, score: str, ahead: str, state: str) -> tuple[str, str]:

@@ -174,9 +174,11 @@ def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: 
     Raises:
         DataError: too few benign sessions for the budget.
     """
-    held = {
-        name: _out_of_fold(trained, ground.folds, ground.scaler, view, config) for name, view in ground.views.items()
-    }
+    networks = [
+        Network(build_graph([one.model], ground.scaler, config.features, grove=grove), list(config.features))
+        for one, grove in zip(trained.networks, trained.groves, strict=True)
+    ]
+    held = {name: _out_of_fold(networks, ground.folds, view, config) for name, view in ground.views.items()}
     calibration = _calibrate(held[WHOLE], label) if ground.masked else (1.0, 0.0)
     threshold, shifts = config.threshold, dict[str, float]()
     if not threshold:
@@ -209,17 +211,14 @@ def _refuse_gaps(sequences: Ragged, config: Config) -> None:
 
 
 def _out_of_fold(
-    trained: Trained,
+    networks: list[Network],
     folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    scaler: Scaler,
     sequences: Ragged,
     config: Config,
 ) -> NDArray[np.float64]:
     """(S,) score in log-odds of each session by what did not learn from it; NaN elsewhere."""
     held = np.full(len(sequences), np.nan)
-    for one, grove, (_, valid) in zip(trained.networks, trained.groves, folds, strict=True):
-        graph = build_graph([one.model], scaler, config.features, grove=grove)
-        network = Network(graph, list(config.features))
+    for network, (_, valid) in zip(networks, folds, strict=True):
         part = sequences.take(valid)
         logits, _ = network.run(part)
         if config.decision == "last":

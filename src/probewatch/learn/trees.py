@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from probewatch.data.columns import EVIDENCE, RISING, theme_of
 from probewatch.data.ragged import Ragged
+from probewatch.learn.train import RAMP
 
 EVERY = 8  # of so many queries one is learned from: those between are near copies
-RAMP = 64  # queries until one counts in full, as in the networks' loss
 LARGEST = float(np.finfo(np.float32).max)
 START = -4.0  # the smoothed log-odds that a session begins with: benign
 LIFE = 16  # queries over which they are smoothed
@@ -65,10 +65,10 @@ def grow_evidence(
 ) -> Trees | None:
     """Trees of what a query has to do with training records; None where nothing tells. See :func:`grow_habits`."""
     columns = np.array([at for at, name in enumerate(names) if theme_of(name) in EVIDENCE], np.int64)
-    if not len(columns) or np.isnan(whole.values[:, columns]).all():
+    rising = np.array([names[at].startswith(RISING) for at in columns], bool)
+    if np.isnan(whole.values[:, columns[rising]]).all():
         return None
-    rising = [int(names[at].startswith(RISING)) for at in columns]
-    return _grow([whole], label, train, columns, rising, seed, FACTS)
+    return _grow([whole], label, train, columns, rising.astype(int).tolist(), seed, FACTS)
 
 
 def _grow(
