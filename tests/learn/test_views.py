@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from probewatch.learn.dataset import Scaler
 from probewatch.learn.graph import build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
-from probewatch.learn.views import VIEWS, WHOLE, shifts_of, shown_in, stack, view_sessions, without
+from probewatch.learn.views import LEAST, VIEWS, WHOLE, shifts_of, shown_in, stack, thinned, view_sessions, without
 from probewatch.network import Network
 
 
@@ -97,12 +98,40 @@ def _with_repeats(sessions: Sessions) -> Sessions:
 
 def test_stacked_views_lie_end_to_end() -> None:
     first = Ragged.from_list([np.ones((2, 3)), np.full((4, 3), 2.0)])
-    second = Ragged(first.values * 10.0, first.offsets)
-    stacked = stack({"one": first, "two": second})
+    second = Ragged.from_list([np.full((1, 3), 10.0), np.full((4, 3), 20.0)])
+    stacked = stack([first, second])
     assert len(stacked) == 4
     for view, one in enumerate((first, second)):
         for s in range(2):
             np.testing.assert_array_equal(stacked[2 * view + s], one[s])
+
+
+def test_thinned_sessions_lose_queries_near_earlier_ones_and_no_others(labelled: Labelled) -> None:
+    sessions = _with_repeats(labelled.sessions)
+    scales = learn_scales(sessions)
+    fewer = thinned(sessions, scales, {}, 5)
+    assert fewer.session.tolist() == sessions.session.tolist()
+    near = compute(sessions, ("neighbours",), scales).values[:, 0] > 0.0
+    left = np.isin(sessions.time_s, fewer.time_s)
+    assert left[~near].all()
+    shares = [1.0 - np.mean(left[one][near[one]]) for one in _pieces(sessions) if near[one].sum() > 5]
+    assert {round(share, 1) for share in shares} >= {0.5, 1.0}  # half of them, or all
+    for s, one in enumerate(_pieces(sessions)):
+        own = slice(*fewer.offsets[s : s + 2])
+        np.testing.assert_array_equal(fewer.time_s[own], sessions.time_s[one][left[one]])
+    np.testing.assert_array_equal(fewer.inputs.reshape(-1, 6), sessions.inputs.reshape(-1, 6)[left])
+    assert thinned(sessions, scales, {}, 6).offsets.tolist() != fewer.offsets.tolist()
+
+
+def test_a_session_of_repeats_alone_is_not_thinned_away(labelled: Labelled) -> None:
+    sessions = labelled.sessions.take(np.arange(3))
+    same = replace(sessions, inputs=np.tile(sessions.inputs[:6], len(sessions.time_s)))
+    fewer = thinned(same, learn_scales(labelled.sessions), {}, 0)
+    assert fewer.lengths.min() >= LEAST
+
+
+def _pieces(sessions: Sessions) -> list[slice]:
+    return [slice(start, end) for start, end in itertools.pairwise(sessions.offsets)]
 
 
 def test_shifts_make_one_threshold_serve_every_view() -> None:

@@ -59,13 +59,22 @@ class Sessions:
     def take(self, indices: NDArray[Any]) -> Sessions:
         """The sessions at ``indices`` ((K,) int or (S,) bool), in that order, as new columns."""
         indices = np.arange(len(self))[indices]
-        queries = ranges(self.offsets[indices], self.lengths[indices])
+        lengths = self.lengths[indices]
+        return self._pick(indices, ranges(self.offsets[indices], lengths), lengths)
+
+    def keep(self, kept: NDArray[np.bool_]) -> Sessions:
+        """The same sessions with the queries alone that ``kept`` ((N,) bool) marks, as new columns."""
+        before = np.append(0, np.cumsum(kept))
+        return self._pick(np.arange(len(self)), np.flatnonzero(kept), np.diff(before[self.offsets]))
+
+    def _pick(self, indices: NDArray[np.int64], queries: NDArray[np.int64], lengths: NDArray[np.int64]) -> Sessions:
+        """The sessions at ``indices``, ``lengths`` long, with the queries at ``queries``."""
         widths = np.diff(self.input_offsets)[queries]
         return Sessions(
             session=self.session[indices],
             client=self.client[indices],
             model=self.model[indices],
-            offsets=offsets_of(self.lengths[indices]),
+            offsets=offsets_of(lengths),
             time_s=self.time_s[queries],
             confidence=self.confidence[queries],
             predicted_class=self.predicted_class[queries],

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from sklearn.linear_model import LogisticRegression
 
 from probewatch.data.columns import THEMES, theme_of
+from probewatch.data.features import compute
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import Scales, learn_scales
 from probewatch.data.wording import listed
@@ -28,7 +29,7 @@ from probewatch.learn.presets import Config
 from probewatch.learn.threshold import pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trees import grow_evidence, grow_habits
-from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, view_sessions
+from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, thinned, view_sessions
 from probewatch.network import Network, sigmoid
 
 USUAL_FPR = 0.01  # the budget of false alarms where none is asked for
@@ -47,6 +48,7 @@ class Ground:
         masked: whether features may be missing.
         scales: of the models' usual queries.
         views: the features of every session, the whole first (see :mod:`probewatch.learn.views`).
+        thinned: those of every session with fewer queries near one another, to learn from only; None without inputs.
         scaler: of the features.
     """
 
@@ -57,7 +59,13 @@ class Ground:
     masked: bool
     scales: Scales
     views: dict[str, Ragged]
+    thinned: Ragged | None
     scaler: Scaler
+
+    @property
+    def lessons(self) -> list[Ragged]:
+        """What is learned from, the whole first."""
+        return [*self.views.values(), *([] if self.thinned is None else [self.thinned])]
 
 
 class Trained(NamedTuple):
@@ -109,7 +117,11 @@ def prepare(data: Labelled, split: Split, config: Config) -> Ground:
     if not masked:
         _refuse_gaps(sequences, config)
     scaler = Scaler.fit(sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ())
-    return Ground(learned, seen, folds, budget, masked, scales, views, scaler)
+    fewer = None
+    if masked and len(data.sessions.inputs) and not data.sessions.given:
+        fewer = compute(thinned(data.sessions, scales, data.profiles, config.seed), config.features, scales,
+                        profiles=data.profiles)  # fmt: skip
+    return Ground(learned, seen, folds, budget, masked, scales, views, fewer, scaler)
 
 
 def fit_folds(
@@ -131,8 +143,9 @@ def fit_folds(
         OutputError: a checkpoint cannot be written.
         TrainingError: a loss that is not finite.
     """
-    inputs = ground.scaler.transform(stack(ground.views))
-    folds, views = ground.folds, len(ground.views)
+    lessons = ground.lessons
+    inputs, views = ground.scaler.transform(stack(lessons)), len(lessons)
+    folds = ground.folds
     fitted = []
     numbers = {theme: number for number, theme in enumerate(THEMES)}
     flags = inputs.values.shape[1] - len(config.features)
@@ -163,7 +176,7 @@ def fit_folds(
 def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], config: Config) -> Grove | None:
     if not config.trees or config.bidirectional:
         return None
-    habits = grow_habits(list(ground.views.values()), label, train, config.seed)
+    habits = grow_habits(ground.lessons, label, train, config.seed)
     evidence = grow_evidence(ground.views[WHOLE], config.features, label, train, config.seed)
     return Grove(habits, evidence, config.evidence, config.evidence_abroad)
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from probewatch.data.columns import EVIDENCE, RISING, theme_of
 from probewatch.data.ragged import Ragged
-from probewatch.learn.train import RAMP
 
+LATE = 256  # queries until one counts in full: habits take long to show
 EVERY = 8  # of so many queries one is learned from: those between are near copies
 LARGEST = float(np.finfo(np.float32).max)
 START = -4.0  # the smoothed log-odds that a session begins with: benign
-LIFE = 16  # queries over which they are smoothed
+LEAF = 40  # rows of each view that a leaf holds at least
+LIFE = 8  # queries over which they are smoothed
 HABITS = {"rounds": 30, "num_leaves": 64, "learning_rate": 0.25}
 FACTS = {"rounds": 20, "num_leaves": 16, "learning_rate": 0.25}
 
@@ -52,7 +53,7 @@ def grow_habits(views: Sequence[Ragged], label: NDArray[np.int8], train: NDArray
     """Trees of every feature, grown on the ``train`` sessions in each of their views.
 
     Args:
-        views: of the same S sessions, with F features.
+        views: of the same S sessions, with F features; their lengths may differ.
         label: (S,) 1 attack, 0 benign.
         train: (n,) indices of sessions of both classes.
         seed: of the queries and of the features that are drawn.
@@ -81,13 +82,12 @@ def _grow(
     size: dict[str, Any],
 ) -> Trees:
     random = np.random.default_rng(seed)
-    steps, share, attack = _drawn(views[0], label, train, random)
-    rows = np.concatenate([view.values[np.ix_(steps, columns)] for view in views])
-    attack, share = np.tile(attack, len(views)), np.tile(share, len(views))
+    drawn = [_drawn(view, columns, label, train, random) for view in views]
+    rows, share, attack = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     for kind in (0, 1):  # both classes weigh the same, and a row one on average
         share[attack == kind] *= 0.5 * len(share) / share[attack == kind].sum()
     options = {
-        **size, "objective": "binary", "min_data_in_leaf": 40, "lambda_l2": 5.0, "feature_fraction": 0.3,
+        **size, "objective": "binary", "min_data_in_leaf": LEAF * len(views), "lambda_l2": 5.0, "feature_fraction": 0.3,
         "seed": seed % 2**31, "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbose": -1,
     }  # fmt: skip
     if rising:
@@ -98,18 +98,23 @@ def _grow(
 
 
 def _drawn(
-    whole: Ragged, label: NDArray[np.int8], train: NDArray[np.int64], random: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int8]]:
-    """(n,) steps of the ``train`` sessions, one of :data:`EVERY`; their weights, the same sum for each session; and
-    the label of each."""
+    view: Ragged,
+    columns: NDArray[np.int64],
+    label: NDArray[np.int8],
+    train: NDArray[np.int64],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int8]]:
+    """(n, columns) steps of the ``train`` sessions, one of :data:`EVERY`; their weights, the same sum for each session;
+    and the label of each."""
     steps, share = [], []
     for session in train:
-        start, end = whole.offsets[session], whole.offsets[session + 1]
+        start, end = view.offsets[session], view.offsets[session + 1]
         taken = np.arange(random.integers(min(EVERY, end - start)), end - start, EVERY)
-        weight = np.minimum((taken + 1) / RAMP, 1.0)
+        weight = np.minimum((taken + 1) / LATE, 1.0)
         steps.append(start + taken)
         share.append(weight / weight.sum())
-    return np.concatenate(steps), np.concatenate(share), np.repeat(label[train], [len(one) for one in steps])
+    rows = view.values[np.ix_(np.concatenate(steps), columns)]
+    return rows, np.concatenate(share), np.repeat(label[train], [len(one) for one in steps])
 
 
 def _as_nodes(model: dict[str, Any], columns: NDArray[np.int64]) -> Trees:

@@ -6,6 +6,7 @@ measured in each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.columns import FLOOR, NEAR
 from probewatch.data.features import compute
 from probewatch.data.profile import Profiles
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions
+from probewatch.data.records import Sessions, offsets_of
 from probewatch.data.scales import Scales
 from probewatch.data.sketches import digest_all
 
@@ -40,6 +42,7 @@ VIEWS = {
     "no_confidence": View("a log without confidences", ("confidence",), "log_odds"),
 }
 WHOLE = "whole"  # all that the log and the profiles tell
+LEAST = 8  # a session of which fewer queries would be left is not thinned
 
 
 def view_sessions(
@@ -79,6 +82,20 @@ def without(sessions: Sessions, lacks: Sequence[str]) -> Sessions:
     return sessions
 
 
+def thinned(sessions: Sessions, scales: Scales, profiles: Profiles, seed: int) -> Sessions:
+    """``sessions`` without half of their queries near an earlier one, or without all of them, as it is drawn for each.
+
+    An attack of another kind may ask about the same records with fewer queries around each, or none: who learns from
+    these too does not take the repeats themselves for the attack.
+    """
+    random = np.random.default_rng(seed)
+    nearest = compute(sessions, ("nearest_distance",), scales, profiles=profiles).values[:, 0]
+    share = np.repeat(random.choice((0.5, 1.0), len(sessions)), sessions.lengths)
+    kept = ~((nearest < math.log(NEAR + FLOOR)) & (random.random(len(nearest)) < share))
+    left = np.diff(np.append(0, np.cumsum(kept))[sessions.offsets])
+    return sessions.keep(kept | np.repeat(left < LEAST, sessions.lengths))
+
+
 def describe_view(name: str) -> str:
     """A view in words.
 
@@ -93,12 +110,11 @@ def shown_in(view: Ragged, names: Sequence[str]) -> list[str]:
     return [name for at, name in enumerate(names) if not np.isnan(view.values[:, at]).all()]
 
 
-def stack(views: Mapping[str, Ragged]) -> Ragged:
+def stack(views: Sequence[Ragged]) -> Ragged:
     """All views end to end: sequence ``s`` of view ``v`` is number ``S * v + s``."""
-    parts = list(views.values())
-    steps = len(parts[0].values)
-    offsets = [parts[0].offsets, *(parts[0].offsets[1:] + steps * number for number in range(1, len(parts)))]
-    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate(offsets))
+    return Ragged(
+        np.concatenate([view.values for view in views]), offsets_of(np.concatenate([view.lengths for view in views]))
+    )
 
 
 def shifts_of(thresholds: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
