@@ -1,10 +1,10 @@
 """The default preset and all its rivals on the benchmark, over several seeds: trained on DIR/train, tested on DIR/test.
 
     probewatch corpus --benchmark --out DIR
-    python bench/benchmark.py DIR [--seeds 5] [--preset default] [--write]
+    python bench/benchmark.py DIR [--seeds 5] [--preset default] [--workers 1] [--write]
 
 ``--write`` puts the tables into docs/benchmark.md. Each seed's bundle, predictions (as bench/enter.py takes them) and
-figures are kept in DIR.results, so that a stopped run goes on with the seeds that are missing.
+figures are kept in DIR.results, so that a stopped run of the same code goes on with the seeds that are missing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from enter import COLUMNS
 from numpy.typing import NDArray
 
+import probewatch
 from probewatch.bundle import Bundle
 from probewatch.data.features import compute
 from probewatch.data.labels import read_allow, read_labels
@@ -36,6 +37,7 @@ from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS, Config
 from probewatch.learn.report import RIVAL_PREFIX
 from probewatch.learn.trial import measure_rivals
+from probewatch.learn.workers import run_all
 from probewatch.score.batch import Scorer
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
@@ -68,9 +70,31 @@ def load(benchmark: Path, *parts: str) -> Labelled:
     return Labelled(sessions, label, family, allowed, sha256, profiles, actor, other)
 
 
-def run_seed(benchmark: Path, config: Config, folder: Path) -> Results:
-    """Train on the train part; the figures of the detector and of each rival on both parts."""
-    train, both, truth = load(benchmark, "train"), load(benchmark, "train", "test"), read_truth(benchmark, "test")
+def code() -> str:
+    """A hash of the package's source: figures that other code made are not taken for its own."""
+    files = sorted(Path(probewatch.__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
+    """The figures of the detector and of each rival on both parts, from where they are kept if they are there."""
+    benchmark, preset, config = job
+    folder = benchmark.with_name(f"{benchmark.name}.results") / f"{preset}-{config.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = (benchmark / "manifest.json").read_bytes()
+    settings = json.loads(json.dumps(config.to_json()))
+    key = {"code": code(), "benchmark": hashlib.sha256(manifest).hexdigest(), "config": settings}
+    kept = folder / "figures.json"
+    old = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    if old.get("of") != key:
+        old = {"of": key, "found": _run(train, benchmark, config, folder)}
+        kept.write_text(json.dumps(old, indent=1) + "\n", "utf-8")
+    found: Results = old["found"]
+    return found
+
+
+def _run(train: Labelled, benchmark: Path, config: Config, folder: Path) -> Results:
+    both, truth = load(benchmark, "train", "test"), read_truth(benchmark, "test")
     bundle, metrics = train_detector(train, config, folder / "bundle")
     entries = {OURS: own_scores(bundle, benchmark), **rival_scores(train, both, truth, bundle, config, metrics)}
     found = {}
@@ -194,29 +218,24 @@ def main() -> None:
     parser.add_argument("benchmark", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--preset", default="default", choices=list(PRESETS))
+    parser.add_argument("--workers", type=int, default=1, help="seeds trained at a time")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmark.md")
     options = parser.parse_args()
-    manifest = (options.benchmark / "manifest.json").read_bytes()
-    results = []
-    for seed in range(options.seeds):
-        config = replace(PRESETS[options.preset], seed=seed, split_seed=seed)
-        folder = options.benchmark.with_name(f"{options.benchmark.name}.results") / f"{options.preset}-{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        key = {"benchmark": hashlib.sha256(manifest).hexdigest(), "config": json.loads(json.dumps(config.to_json()))}
-        kept = folder / "figures.json"
-        old = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
-        if old.get("of") != key:
-            start = time.perf_counter()
-            old = {"of": key, "found": run_seed(options.benchmark, config, folder)}
-            kept.write_text(json.dumps(old, indent=1) + "\n", "utf-8")
-            print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
-        results.append(old["found"])
-        aucs = {name: f"{one['test part']['roc_auc']:.3f}" for name, one in results[-1].items()}
-        print(f"seed {seed}: ROC AUC on the test part {aucs}", flush=True)
-    told = tables(results, json.loads(manifest), options.preset)
-    print("\n".join(["", *told]))
+    jobs = [
+        (options.benchmark, options.preset, replace(PRESETS[options.preset], seed=seed, split_seed=seed))
+        for seed in range(options.seeds)
+    ]
+
+    def told(at: int, done: int) -> None:
+        print(f"{done} of {len(jobs)}: seed {at}, {time.perf_counter() - start:.0f} s since the start", flush=True)
+
+    start = time.perf_counter()
+    results = run_all(run_seed, load(options.benchmark, "train"), jobs, options.workers, told)
+    manifest = json.loads((options.benchmark / "manifest.json").read_text("utf-8"))
+    page = tables(results, manifest, options.preset)
+    print("\n".join(["", *page]))
     if options.write:
-        write_page(PAGE, BEGIN, told)
+        write_page(PAGE, BEGIN, page)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def main() -> None:
         cells = [[run[key] for run in runs if run[key] is not None] for key in FIGURES.values()]
         told = [f"{np.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" if c else "–" for c in cells]
         print(f"| {name} | " + " | ".join(told) + " |")
-    print(f"\nROC AUC: {np.mean([run['roc_auc'] for run in found['LSTM']]):.4f}")
+    print(f"\nROC AUC: {np.mean([run['roc_auc'] for run in found['Probewatch']]):.4f}")
 
 
 if __name__ == "__main__":

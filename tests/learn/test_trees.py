@@ -19,6 +19,7 @@ from probewatch.learn.trees import LIFE, START, Trees, grow_evidence, grow_habit
 from probewatch.network import Network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+OF_HABITS, BLIND = 0.4, 0.7
 NAMES = ["log_gap", "log_odds", "record_evidence", "records_touched", FAMILIAR]
 SCALER = Scaler(np.zeros(5), np.ones(5), 0.0, np.zeros((5, 1), np.float32))
 
@@ -66,7 +67,8 @@ def run(
     silent = LSTMClassifier(6, 4)
     for weight in silent.parameters():
         weight.data.zero_()
-    graph = build_graph([silent], SCALER, NAMES, grove=Grove(habits, evidence, share, abroad), **options)
+    grove = Grove(habits, evidence, share, abroad, OF_HABITS, BLIND)
+    graph = build_graph([silent], SCALER, NAMES, grove=grove, **options)
     return Network(graph, NAMES).run(sequences)[0]
 
 
@@ -86,12 +88,12 @@ def test_the_graph_scores_as_the_trees_were_grown(
     views = sessions[0]
     habits, evidence, (by_habit, by_evidence) = grown
     raw = np.asarray(by_habit.predict(views.values, raw_score=True))
-    expected = 0.5 * smoothed(raw, views.offsets)
-    np.testing.assert_allclose(run(views, habits, None), expected, atol=1e-5)
+    habit = smoothed(raw, views.offsets)
+    np.testing.assert_allclose(run(views, habits, None), BLIND * habit, atol=1e-5)
 
     told = np.asarray(by_evidence.predict(views.values[:, 2:4], raw_score=True))
-    share = np.where(np.isnan(views.values[:, 2]), 0.0, 0.2)
-    mixed = (1 - share) * expected + share * told
+    lacks = np.isnan(views.values[:, 2])
+    mixed = np.where(lacks, BLIND * habit, 0.8 * OF_HABITS * habit + 0.2 * told)
     np.testing.assert_allclose(run(views, habits, evidence), mixed, atol=1e-5)
     calibrated = run(views, habits, evidence, calibration=(1.7, -0.4))
     # the network's own logit is calibrated too
@@ -106,7 +108,7 @@ def test_a_value_missing_where_none_was_in_training_is_the_librarys_zero(
     values[::3, 0] = values[1::3, 1] = np.nan
     holed = Ragged(values, views.offsets)
     raw = np.asarray(grown[2][0].predict(values, raw_score=True))
-    np.testing.assert_allclose(run(holed, grown[0], None), 0.5 * smoothed(raw, views.offsets), atol=1e-5)
+    np.testing.assert_allclose(run(holed, grown[0], None), BLIND * smoothed(raw, views.offsets), atol=1e-5)
 
 
 def test_evidence_counts_more_on_a_model_that_training_never_saw(
@@ -152,7 +154,9 @@ def test_without_evidence_it_has_no_weight_whatever_the_features(sessions: tuple
     for weight in silent.parameters():
         weight.data.zero_()
     alone, both = (
-        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9)), names).run(views)[0]
+        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9, OF_HABITS, BLIND)), names).run(
+            views
+        )[0]
         for one in (None, evidence)
     )
     lacking = np.isnan(views.values[:, 2])
@@ -164,7 +168,9 @@ def test_the_smoothing_goes_on_where_a_session_was_cut(
     sessions: tuple[Ragged, NDArray[np.int8]], grown: tuple[Trees, Trees, list[lightgbm.Booster]]
 ) -> None:
     views, (habits, evidence, _) = sessions[0], grown
-    graph = build_graph([LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7))
+    graph = build_graph(
+        [LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7, OF_HABITS, BLIND)
+    )
     network = Network(graph, NAMES)
     assert network.state_width == 2 * 4 + 1
     whole, _ = network.run(views)

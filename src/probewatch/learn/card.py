@@ -104,7 +104,8 @@ def _trees(config: Mapping[str, Any]) -> str:
     return (
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
         f" records weigh {config['evidence']:g} on a model that training saw and {config['evidence_abroad']:g} on"
-        " another; networks and the other trees share the rest"
+        f" another. The other trees have {config['habits']:g} of the rest, and {config['habits_blind']:g} where nothing"
+        " tells evidence; the networks have what is left"
     )
 
 

@@ -33,16 +33,20 @@ class Grove:
     """The trees beside the networks, and how much the evidence among them counts.
 
     Attributes:
-        habits: trees of every feature, which count as much as the networks.
+        habits: trees of every feature.
         evidence: trees of what a query has to do with training records, if anything tells it.
         share: weight of the evidence on a model that training saw; networks and habits have the rest.
         share_abroad: the same on a model that training never saw.
+        of_habits: weight of the habits beside the networks.
+        of_habits_blind: the same where nothing tells the evidence.
     """
 
     habits: Trees
     evidence: Trees | None
     share: float
     share_abroad: float
+    of_habits: float
+    of_habits_blind: float
 
 
 _ML = "ai.onnx.ml"
@@ -190,24 +194,30 @@ def _join_state(build: _Builder, finals: list[str], width: int, smooth: str) -> 
 def _with_trees(
     build: _Builder, score: str, grove: Grove, features: Sequence[str], calibration: tuple[float, float], state: str
 ) -> tuple[str, str]:
-    """The (B, T) mean of the networks' ``score`` and that of the trees, and the (B, 1) state of the smoothing."""
+    """The (B, T) weighted mean of the networks' ``score`` and the trees', and the (B, 1) state of the smoothing."""
     rows = build.add("Reshape", "events", build.constant([-1, len(features)], np.int64))  # (B T, F)
     ahead = build.add("Shape", "events", start=0, end=2)  # (2,) B, T
     slope, intercept = calibration
     habits, smooth = _smoothed(build, _trees(build, grove.habits, rows, slope, -slope * START), ahead, state)
     habits = build.add("Add", habits, build.constant(slope * START + intercept))  # the smoothing begins at zero
-    both = build.add("Add", score, habits)
-    half = build.constant(0.5)
+    blind = build.constant(grove.of_habits_blind)
     if grove.evidence is None:
-        return build.add("Mul", both, half), smooth
+        return _mean(build, score, habits, blind), smooth
     evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
     share = build.constant(grove.share)
     if FAMILIAR in features:
         share = build.add("Where", _lacks(build, features, FAMILIAR), build.constant(grove.share_abroad), share)
     sign = next(name for name in features if name.startswith(RISING))  # all are missing where there is no evidence
-    share = build.add("Where", _lacks(build, features, sign), build.constant(0.0), share)
-    rest = build.add("Mul", build.add("Sub", build.constant(1.0), share), half)
-    return build.add("Add", build.add("Mul", both, rest), build.add("Mul", evidence, share)), smooth
+    lacks = _lacks(build, features, sign)
+    share = build.add("Where", lacks, build.constant(0.0), share)
+    both = _mean(build, score, habits, build.add("Where", lacks, blind, build.constant(grove.of_habits)))
+    return _mean(build, both, evidence, share), smooth
+
+
+def _mean(build: _Builder, one: str, other: str, share: str) -> str:
+    """The mean of two in which ``other`` has this share."""
+    rest = build.add("Sub", build.constant(1.0), share)
+    return build.add("Add", build.add("Mul", one, rest), build.add("Mul", other, share))
 
 
 def _lacks(build: _Builder, features: Sequence[str], name: str) -> str:
