@@ -119,8 +119,8 @@ def prepare(data: Labelled, split: Split, config: Config) -> Ground:
     scaler = Scaler.fit(sequences.take(seen), limit=config.limit, groups=groups_of(config.features) if masked else ())
     fewer = None
     if masked and len(data.sessions.inputs) and not data.sessions.given:
-        fewer = compute(thinned(data.sessions, scales, data.profiles, config.seed), config.features, scales,
-                        profiles=data.profiles)  # fmt: skip
+        sparse = thinned(data.sessions, scales, data.profiles, config.seed)
+        fewer = compute(sparse, config.features, scales, profiles=data.profiles)
     return Ground(learned, seen, folds, budget, masked, scales, views, fewer, scaler)
 
 
@@ -143,9 +143,8 @@ def fit_folds(
         OutputError: a checkpoint cannot be written.
         TrainingError: a loss that is not finite.
     """
-    lessons = ground.lessons
-    inputs, views = ground.scaler.transform(stack(lessons)), len(lessons)
-    folds = ground.folds
+    inputs = ground.scaler.transform(stack(ground.lessons))
+    folds, views = ground.folds, len(ground.lessons)
     fitted = []
     numbers = {theme: number for number, theme in enumerate(THEMES)}
     flags = inputs.values.shape[1] - len(config.features)
