@@ -39,7 +39,7 @@ TOLD = {
 VIEWS = {"whole": "profile of the model", "no_confidence": "profile, no confidences", "unknown_model": "no profile"}
 SETTINGS: dict[str, Any] = {
     "test_share": 0.1,
-    "evidence_abroad": 0.5,  # less than the preset: habits learned on sixteen models hold better on another
+    "evidence_abroad": 0.5,
 }
 HEAD = "## On what it never saw"
 Figures = dict[str, Any]

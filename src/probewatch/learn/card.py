@@ -53,7 +53,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
         f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients. It reads "
         f"{counted(len(manifest['features']), 'feature')} into {counted(config['folds'], 'network')}:"
-        f" {manifest['network']}{_trees(config)}."
+        f" {manifest['network']}{_trees(config, len(data['models']))}."
     )
     return f"""---
 library_name: probewatch
@@ -98,12 +98,13 @@ probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
 """
 
 
-def _trees(config: Mapping[str, Any]) -> str:
+def _trees(config: Mapping[str, Any], models: int) -> str:
     if not config["trees"] or config["bidirectional"]:
         return ""
+    abroad = Config(evidence_abroad=config["evidence_abroad"]).weight_abroad(models)
     return (
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
-        f" records weigh {config['evidence']:g} on a model that training saw and {config['evidence_abroad']:g} on"
+        f" records weigh {config['evidence']:g} on a model that training saw and {abroad:.2g} on"
         f" another. The other trees have {config['habits']:g} of the rest, and {config['habits_blind']:g} where nothing"
         " tells evidence; the networks have what is left"
     )

@@ -177,7 +177,8 @@ def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], co
         return None
     habits = grow_habits(ground.lessons, label, train, config.seed)
     evidence = grow_evidence(ground.views[WHOLE], config.features, label, train, config.seed)
-    return Grove(habits, evidence, config.evidence, config.evidence_abroad, config.habits, config.habits_blind)
+    abroad = config.weight_abroad(len(ground.scales))
+    return Grove(habits, evidence, config.evidence, abroad, config.habits, config.habits_blind)
 
 
 def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: Config) -> Learned:

@@ -16,6 +16,7 @@ from probewatch.errors import ConfigError
 
 SplitBy = Literal["stratified", "client", "time"]
 Decision = Literal["peak", "last"]
+EVEN = 8  # models that training must see before habits weigh as much as evidence on another
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Config:
         habits_blind: the same where none does.
         evidence: weight of the trees that only see what a query has to do with training records, on a model that
             training saw; networks and the other trees share the rest.
-        evidence_abroad: the same on a model that training never saw, whose clients may have other habits.
+        evidence_abroad: the same on a model that training never saw, whose clients may have other habits; 0 means:
+            the less, the more models training saw (see ``weight_abroad``).
         every_step: learn from the score after every query and from its peak, not from the last alone.
         decision: the score of a session: its ``peak`` so far, or its ``last``.
         limit: scaled features are cut to plus or minus this many deviations; 0 leaves them whole.
@@ -68,7 +70,7 @@ class Config:
     habits: float = 0.5
     habits_blind: float = 0.8
     evidence: float = 0.2
-    evidence_abroad: float = 0.7
+    evidence_abroad: float = 0.0
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -105,6 +107,14 @@ class Config:
             )
         if mistakes:
             raise ConfigError("The configuration is wrong: " + "; ".join(mistakes) + ".")
+
+    def weight_abroad(self, models: int) -> float:
+        """The weight of evidence on another model, where training saw so many.
+
+        >>> Config().weight_abroad(4), Config().weight_abroad(12), Config(evidence_abroad=0.5).weight_abroad(4)
+        (0.6666666666666666, 0.4, 0.5)
+        """
+        return self.evidence_abroad or EVEN / (EVEN + models)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """This configuration with some fields changed, all mistakes named at once.
