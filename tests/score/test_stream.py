@@ -179,6 +179,20 @@ def test_an_idle_session_is_forgotten_and_counted(bundle: Bundle) -> None:
     assert (counts["sessions"], counts["evicted_idle"]) == (1, 1)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 10])
+def test_a_session_that_goes_on_is_not_idle_wherever_the_stream_is_cut(bundle: Bundle, cut: int) -> None:
+    """A micro-batch that spans more than the idle time ends no session that has a query in it soon after its last."""
+    two = [one_client(3), one_client(3, start_s=1e9 + 3), one_client(2, client="other", start_s=1e9 + 8000)]
+    last = one_client(2, start_s=1e9 + 8001)
+    columns = {name: np.concatenate([one[name] for one in (*two, last)]) for name in last if name != "model"}
+    watch = StreamScorer(bundle, limits=Limits(idle_s=3600.0))
+    numbers = [
+        watch.push({name: column[at : at + cut] for name, column in columns.items()}).number.tolist()
+        for at in range(0, 10, cut)
+    ]
+    assert [number for part in numbers for number in part] == [1, 2, 3, 4, 5, 6, 1, 2, 1, 2]
+
+
 def test_a_client_that_waits_out_the_clock_is_told_with_higher_severity_and_the_same_score(
     bundle: Bundle, sessions: Sessions, verdicts: Verdicts
 ) -> None:

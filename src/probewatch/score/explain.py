@@ -49,18 +49,23 @@ def _answers(ratio: float) -> str:
     return f"answers as for {kind} (likelihood ratio {math.exp(ratio):.2g})"
 
 
+def _rate(what: str, share: float) -> str:
+    return f"{what} ({share:.0%})" if share > 0.0 else f"no {what}"
+
+
 def _records(touched: float, share: float, excess: float) -> str:
     """What ``records_touched``, ``records_share`` and ``records_excess`` were made of: see the compiled step."""
     records = math.expm1(touched)
     if share <= 0.0:
-        return "training records touched (none)"
+        return "no training records touched"
     queries = records / share
     # excess = sinh⁻¹((records - chance) / √(chance (1 - chance / queries) + 1)), solved for chance
     square = math.sinh(excess) ** 2
     first, second, third = 1.0 + square / queries, 2.0 * records + square, records**2 - square
     root = math.sqrt(max(second**2 - 4.0 * first * third, 0.0))
     chance = max((second - math.copysign(root, excess)) / (2.0 * first), 0.0)
-    return f"training records touched ({records:.0f} of {queries:.0f} different queries, {chance:.1f} expected)"
+    told = f"{records:.0f} of about {queries:.0f} different queries so far, {chance:.1f} expected"
+    return f"training records touched ({told})"
 
 
 BEHAVIOURS = (
@@ -120,11 +125,11 @@ BEHAVIOURS = (
         lambda value: f"steps from query to query ({_distance(value)} of usual)",
     ),
     Behaviour(("changed",), ("changed_share",), lambda value: f"inputs changed from query to query ({value:.0%})"),
-    Behaviour(("repeat",), ("repeat",), lambda value: f"exact repeats ({value:.0%})"),
+    Behaviour(("repeat",), ("repeat",), lambda value: _rate("exact repeats", value)),
     Behaviour(
         ("class_change", "nearest_class"),
         ("class_change",),
-        lambda value: f"changes of the predicted class ({value:.0%})",
+        lambda value: _rate("changes of the predicted class", value),
     ),
     Behaviour(
         ("centre", "farthest", "constant_change"),
@@ -220,7 +225,7 @@ def _quoted(behaviour: Behaviour, features: Sequence[str], rows: NDArray[np.floa
         column = rows[:, features.index(key)] if key in features else np.zeros(0)
         known = column[~np.isnan(column)]
         if not len(known):
-            return behaviour.say(*np.zeros(len(behaviour.keys))).split(" (")[0]
+            return behaviour.say(*np.ones(len(behaviour.keys))).split(" (")[0]
         values.append(float(known[-1] if behaviour.total else np.mean(known)))
     return behaviour.say(*values)
 

@@ -109,12 +109,12 @@ def sentence(incident: Incident) -> str:
     """An incident in words, its names shown without what could steer a terminal.
 
     >>> sentence(Incident("", "eve\x1b[2J", "credit", "", 0.0, 0.0, 12, 1, 0.93, Severity.HIGH, False, ""))
-    "client 'eve\\\\x1b[2J' probes model 'credit' for its training data: score 0.930 at query 12"
+    "client 'eve\\\\x1b[2J' probes model 'credit' for its training data: score up to 0.930, first alert at query 12"
     """
     model = f" model '{printable(incident.model)}'" if incident.model else " a model"
     return (
         f"client '{printable(incident.client)}' probes{model} for its training data:"
-        f" score {incident.peak:.3f} at query {incident.number}"
+        f" score up to {incident.peak:.3f}, first alert at query {incident.number}"
     )
 
 

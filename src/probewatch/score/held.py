@@ -126,7 +126,8 @@ class HeldSessions:
             events: at most :data:`MICRO_BATCH`.
             keys: (3, N) as ``hash_events`` gives them.
             arrival: number of the first event.
-            clock_s: the stream's time, by which sessions are idle.
+            clock_s: the stream's time before them, by which sessions are idle: by their own, one that goes on in them
+                would be too.
 
         Raises:
             DataError: the events lack what the bundle's features need.

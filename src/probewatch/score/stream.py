@@ -168,7 +168,8 @@ class StreamScorer:
             arrivals = np.arange(self._memory.pushed, self._memory.pushed + len(piece), dtype=np.int64)
             self._memory.pushed += len(piece)
             fresh = self._drop_repeats(piece, arrivals)
-            parts.append(self._score(*self._memory.queue.push(*fresh)))
+            before_s = self.clock_s - self.tolerance_s
+            parts.append(self._score(*self._memory.queue.push(*fresh), before_s))
         return Scores.concat(parts)
 
     def _drop_repeats(self, events: Events, arrivals: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
@@ -183,20 +184,20 @@ class StreamScorer:
 
     def flush(self) -> Scores:
         """Score the events that wait for earlier ones: at the end of a log, or when none came for a while."""
-        return self._score(*self._memory.queue.flush())
+        before_s = self.clock_s - self.tolerance_s
+        return self._score(*self._memory.queue.flush(), before_s)
 
-    def _score(self, events: Events, arrivals: NDArray[np.int64]) -> Scores:
+    def _score(self, events: Events, arrivals: NDArray[np.int64], before_s: float) -> Scores:
         parts = []
         for start in range(0, len(events), MICRO_BATCH):
             stop = min(start + MICRO_BATCH, len(events))
             piece = events if stop - start == len(events) else events.slice(start, stop)
-            parts.append(self._score_piece(piece, arrivals[start:stop]))
+            parts.append(self._score_piece(piece, arrivals[start:stop], before_s))
         return Scores.concat(parts)
 
-    def _score_piece(self, events: Events, arrivals: NDArray[np.int64]) -> Scores:
+    def _score_piece(self, events: Events, arrivals: NDArray[np.int64], before_s: float) -> Scores:
         keys = hash_events(events, self._secret)
-        clock_s = self._memory.queue.clock_s - self._memory.queue.tolerance_s
-        step = self.held.score(events, keys, self._memory.scored, clock_s)
+        step = self.held.score(events, keys, self._memory.scored, before_s)
         self._memory.scored += len(events)
         count_days(self._memory.days, keys[0], events.time_s)
         alert, score = step.alert, step.score
@@ -207,7 +208,7 @@ class StreamScorer:
         self._memory.incidents.remember(*step.ended)
         news = [
             *self._memory.incidents.follow(events, keys[1], score, lambda rows: self._explain(step, rows)),
-            *self._memory.incidents.quieten(clock_s),
+            *self._memory.incidents.quieten(self.clock_s - self.tolerance_s),
         ]
         for one in news:
             self._memory.told += 1

@@ -33,36 +33,48 @@ def sentences(verb: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(verb)
     def told(*args: P.args, **kwargs: P.kwargs) -> None:
+        came: list[int] = []
         try:
-            with _raising_at_sigterm():
+            with _raising_at_signals(came):
                 verb(*args, **kwargs)
-        except ProbewatchError as error:
-            from probewatch.data.cells import printable
-
-            print(f"probewatch: {printable(str(error))}", file=sys.stderr)
-            raise typer.Exit(MISTAKE) from error
         except KeyboardInterrupt:
-            print(f"probewatch: stopped by Ctrl-C; {stopped}.", file=sys.stderr)
-            raise typer.Exit(128 + signal.SIGINT) from None
-        except _Terminated:
-            print(f"probewatch: stopped by SIGTERM; {stopped}.", file=sys.stderr)
-            raise typer.Exit(128 + signal.SIGTERM) from None
+            came.append(signal.SIGINT)
+        except ProbewatchError as error:
+            if not came:
+                from probewatch.data.cells import printable
+
+                print(f"probewatch: {printable(str(error))}", file=sys.stderr)
+                raise typer.Exit(MISTAKE) from error
+        except BaseException:  # libraries make errors of their own of a signal that comes while they work
+            if not came:
+                raise
+        if came:
+            print(f"probewatch: stopped by {name_of(came[0])}; {stopped}.", file=sys.stderr)
+            raise typer.Exit(128 + came[0])
 
     return told
 
 
+def name_of(number: int) -> str:
+    """What a person calls a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
 @contextmanager
-def _raising_at_sigterm() -> Iterator[None]:
-    """So that partial files are removed on the way out; Python itself would just vanish."""
+def _raising_at_signals(came: list[int]) -> Iterator[None]:
+    """So that partial files are removed on the way out; ``came`` gets the signals' numbers."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
+        came.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
     if threading.current_thread() is not threading.main_thread():  # where Python takes no signal handler
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

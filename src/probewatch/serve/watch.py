@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probewatch.errors import ConfigError
+from probewatch.serve.exits import name_of
 from probewatch.serve.options import AllowFile, Gap, Json, KeyFile, Map, ProfilesDir, Quiet, TargetsDir
 from probewatch.serve.profile import chosen_profiles
 from probewatch.serve.steering import TICK_S, Consumed, Pace, Signals
@@ -222,7 +222,7 @@ class _Watch:
         )
         if caught:
             kept = "all is committed" if self._scorer.journal else "there is no --state, so the next run begins anew"
-            print(f"probewatch: stopped by {signal.Signals(caught).name}; {kept}.", file=sys.stderr)
+            print(f"probewatch: stopped by {name_of(caught)}; {kept}.", file=sys.stderr)
         screen.json({name: value for name, value in counts.items() if name != "lag_s"})
 
     def _push(self, events: Events) -> None:
