@@ -188,6 +188,14 @@ def test_another_budget_on_resuming_changes_the_threshold_alone(
     assert changed.threshold < bundle.threshold
 
 
+def test_a_folder_of_other_things_is_refused_and_left_alone(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
+    (tmp_path / "profile.json").write_text("{}")
+    for resume in (False, True):
+        with pytest.raises(OutputError, match="it holds other things than a detector"):
+            train_detector(labelled, quick, tmp_path, rivals=False, resume=resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
+
+
 def test_a_report_or_bundle_on_a_full_disk_is_a_sentence(labelled: Labelled, quick: Config, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()

@@ -82,6 +82,21 @@ def test_standard_input_gives_the_alerts_of_a_replay(
     assert summary["read"] == summary["events"] == lines.count(b"\n")
 
 
+def test_without_a_bundle_the_packaged_detector_watches_and_every_line_is_accounted_for(
+    lines: bytes, tmp_path: Path
+) -> None:
+    log = tmp_path / "queries.jsonl"
+    log.write_bytes(lines + b"{broken\n[]\n")
+    words = ("--alerts", tmp_path / "alerts.jsonl", "--json")
+    told = json.loads(watch(log, *words).stdout)
+    assert told["rejects"] == 2
+    assert told["read"] == told["events"] + told["duplicates"] + told["skipped"] + told["rejects"]
+    live = json.loads(piped(log.read_bytes(), *words).stdout)
+    assert {name: live[name] for name in ("read", "events", "rejects")} == {
+        name: told[name] for name in ("read", "events", "rejects")
+    }
+
+
 def test_input_that_is_fed_again_from_its_beginning_is_not_scored_twice(
     bundle: Bundle, lines: bytes, tmp_path: Path
 ) -> None:

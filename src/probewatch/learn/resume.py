@@ -78,6 +78,9 @@ def open_checkpoints(
     hindrance = _hindrance(told, run) if resume else ""
     if resume:
         note(f"Nothing to resume, so training starts anew: {hindrance}." if hindrance else _progress(partial))
+    strange = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+    if strange and not partial.exists() and not is_bundle(folder):
+        raise OutputError(f"{folder}: it holds other things than a detector; name a new folder.")
     try:
         if hindrance or not resume:
             shutil.rmtree(partial, ignore_errors=True)

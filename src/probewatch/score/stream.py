@@ -21,7 +21,7 @@ from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events, as_events
 from probewatch.data.profile import Profiles
 from probewatch.data.profiles import read_profiles
-from probewatch.errors import BundleError
+from probewatch.errors import BundleError, ConfigError
 from probewatch.score.arrivals import note_requests
 from probewatch.score.explain import RECENT, explain
 from probewatch.score.findings import to_finding, to_line
@@ -112,7 +112,12 @@ class StreamScorer:
         self.bundle, self.profiles = bundle, profiles or {}
         self.threshold = bundle.threshold if threshold is None else threshold
         self._allow = pa.array(sorted(set(allow)), pa.string())
-        self.held = HeldSessions(bundle, limits, self.threshold, self.profiles)
+        try:
+            self.held = HeldSessions(bundle, limits, self.threshold, self.profiles)
+        except MemoryError as error:
+            raise ConfigError(
+                f"max_sessions is {limits.max_sessions}, more than memory holds; make it less."
+            ) from error
         self._memory = Memory(limits, self.threshold)
         self.outbox: deque[tuple[int, str]] = deque(maxlen=OUTBOX)
         self._committed_lines = self._committed_requests = 0

@@ -51,8 +51,11 @@ def open_log(logs: list[str], fields: Path | None, gap: float, rejects: Path | N
     return log
 
 
-def choose_detector(arguments: list[str]) -> tuple[Bundle, list[str]]:
+def choose_detector(arguments: list[str], *, live: bool = False) -> tuple[Bundle, list[str]]:
     """The detector that a verb was given or else the package's own, and the logs.
+
+    Args:
+        live: a verb that may do without logs.
 
     Raises:
         BundleError: the folder is no detector.
@@ -60,12 +63,19 @@ def choose_detector(arguments: list[str]) -> tuple[Bundle, list[str]]:
     """
     from probewatch.bundle import read_bundle, read_own
 
+    if not arguments:
+        return read_own(), []
     first = Path(arguments[0])
     if not first.is_dir():
-        if len(arguments) > 1 and arguments[0] != "-" and not first.exists() and not set(arguments[0]) & set("*?["):
+        if (
+            (live or len(arguments) > 1)
+            and arguments[0] != "-"
+            and not first.exists()
+            and not set(arguments[0]) & set("*?[")
+        ):
             raise BundleError(f"{first}: not a bundle, expected a folder with a manifest.json in it, or a log.")
         return read_own(), arguments
-    if len(arguments) == 1:
+    if len(arguments) == 1 and not live:
         raise ConfigError(f"{arguments[0]} is a folder, expected a LOG after the detector; add one.")
     return read_bundle(arguments[0]), arguments[1:]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,8 @@ from probewatch.serve.steering import TICK_S, Consumed, Pace, Signals
 if TYPE_CHECKING:
     from probewatch.data.events import Events
     from probewatch.data.live import LiveReader
-    from probewatch.data.rejects import Reject
+    from probewatch.data.logs import Log
+    from probewatch.data.rejects import Counts, Reject
     from probewatch.score.stream import StreamScorer
     from probewatch.serve.metrics import Metrics
     from probewatch.serve.screen import Screen
@@ -35,10 +35,13 @@ _GAP, _IDLE, _SESSIONS, _TOLERANCE, _QUIET = 1800.0, 86_400.0, 262_144, 2.0, 180
 
 
 def watch(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A trained detector of one direction.")],
     logs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="LOG", help="Logs to replay in order of time; none, or -: JSON lines on stdin."),
+        typer.Argument(
+            metavar="BUNDLE|LOG",
+            help="A detector of one direction, or none: the packaged one; and logs to replay in order of time, or"
+            " none or -: JSON lines on stdin.",
+        ),
     ] = None,
     state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep everything here, so that a killed watch goes on.")
@@ -83,10 +86,13 @@ def watch(
     from probewatch.data.labels import read_allow
     from probewatch.score.limits import Limits
     from probewatch.score.stream import StreamScorer
+    from probewatch.serve.reading import choose_detector, open_log
     from probewatch.serve.screen import Screen
+    from probewatch.serve.show import counts_line
 
+    bundle, logs = choose_detector(logs or [], live=True)
     if logs == ["-"]:
-        logs = None
+        logs = []
     if speed is not None and not logs:
         raise ConfigError("--speed is for logs that are replayed, and none was given; give a LOG or leave it out.")
     if as_json and alerts is None:
@@ -103,7 +109,9 @@ def watch(
         run.open_sinks(alerts, webhook, dead_letter)
         with Signals() as signals:
             if logs:
-                run.replay(_events_of(logs, fields, gap, screen), speed, signals)
+                with open_log(logs, fields, gap, None, screen) as log:
+                    screen.note(counts_line(asdict(log.counts)))
+                    run.replay(log, speed, signals)
             else:
                 run.follow(fields, signals)
             run.finish()
@@ -127,7 +135,7 @@ class _Watch:
         self._commit_s = commit_s
         self._committed = self._shown = 0.0
         self._seconds, self._timed, self._rejects = 0.0, 0, 0
-        self._read: dict[str, int] = {}
+        self._counts: Counts | None = None
         self._live = False
 
     def open_sinks(self, alerts: Path | None, webhook: str | None, dead_letter: Path) -> None:
@@ -174,18 +182,18 @@ class _Watch:
         if not (signals.caught and self._scorer.journal):  # a state keeps what waits for earlier events
             self._flush()
 
-    def replay(self, batches: Iterator[tuple[str, Events]], speed: float | None, signals: Signals) -> None:
+    def replay(self, log: Log, speed: float | None, signals: Signals) -> None:
         """Score a log's events in order of time, from where an earlier run stopped."""
-        done, pace = 0, Pace(speed)
-        for source, events in batches:
+        done, pace, self._counts = 0, Pace(speed), log.counts
+        for events in log.events():
             position = self._scorer.position
-            start = position.get("events", 0) if position.get("source") == source else 0
+            start = position.get("events", 0) if position.get("source") == log.sha256 else 0
             skipped = min(max(start - done, 0), len(events))
             done += skipped
             for piece in pace.cut(events.slice(skipped, len(events)), lambda: bool(signals.caught), self._tend):
                 self._push(piece)
                 done += len(piece)
-                self._scorer.position = {"source": source, "events": done}
+                self._scorer.position = {"source": log.sha256, "events": done}
                 self._tend()
             if signals.caught:
                 return
@@ -271,8 +279,9 @@ class _Watch:
 
     def _numbers(self) -> dict[str, float]:
         numbers = self._scorer.counts()
-        if self._reader:
-            counts = asdict(self._reader.counts)
+        told = self._reader.counts if self._reader else self._counts
+        if told:
+            counts = asdict(told)
             numbers |= {name: counts[name] for name in ("read", "skipped", "rejects")}
         if self._live and self._scorer.clock_s:
             numbers["lag_s"] = max(time.time() - self._scorer.clock_s, 0.0)
@@ -284,13 +293,3 @@ class _Watch:
         self._rejects += 1
         if self._rejects <= SHOWN_REJECTS:
             self._screen.note(f"rejected: {reject}")
-
-
-def _events_of(logs: list[str], fields: Path | None, gap: float, screen: Screen) -> Iterator[tuple[str, Events]]:
-    from probewatch.serve.reading import open_log
-    from probewatch.serve.show import counts_line
-
-    with open_log(logs, fields, gap, None, screen) as log:
-        screen.note(counts_line(asdict(log.counts)))
-        for events in log.events():
-            yield log.sha256, events
