@@ -20,8 +20,8 @@ def test_two_alerts_a_day_at_a_thousand_sessions_are_two_in_a_thousand() -> None
 @pytest.mark.parametrize(
     ("daily", "reason"),
     [
-        ({"max_alerts_per_day": 2}, "sessions_per_day is None, expected a number above 0"),
-        ({"sessions_per_day": "many"}, "max_alerts_per_day is None, .*; sessions_per_day is 'many'"),
+        ({"max_alerts_per_day": 2}, "sessions_per_day is missing, one is nothing without the other"),
+        ({"sessions_per_day": "many"}, "max_alerts_per_day is missing, .*; sessions_per_day is 'many'"),
         ({"max_alerts_per_day": 0, "sessions_per_day": 10}, "max_alerts_per_day is 0"),
         ({"max_alerts_per_day": True, "sessions_per_day": float("inf")}, "is True, .*; sessions_per_day is inf"),
         ({"max_alerts_per_day": 10, "sessions_per_day": 10}, "10 at 10 sessions_per_day, expected fewer alerts"),

@@ -75,6 +75,15 @@ def test_a_profile_is_made_from_two_files_and_its_key_lies_apart(targets: Path, 
     assert read_profiles(tmp_path / "q", apart).keys() == {"b"}
 
 
+def test_records_that_can_tell_little_are_told(targets: Path, tmp_path: Path) -> None:
+    train, others = (targets / "credit" / f"{role}.jsonl" for role in ("train", "holdout"))
+    words = ("profile", "--model", "credit", "--out", tmp_path / "profiles", "--train", train, "--holdout")
+    assert "little" not in _run(*words, others).stderr
+    assert "100% of the others are training records too" in _run(*words, train).stderr
+    few = _records(tmp_path / "few.jsonl", 3, 9)
+    assert "credit: 3 others are few to measure by" in _run(*words, few).stderr
+
+
 def test_a_profile_is_estimated_from_a_log_and_says_so(log_files: tuple[Path, Path], tmp_path: Path) -> None:
     result = _run("profile", "--from-log", log_files[0], "--model", "credit", "--out", tmp_path / "p")
     assert "knows no training records" in result.stderr

@@ -28,7 +28,13 @@ def daily_fpr(daily: Mapping[str, Any]) -> float:
     Raises:
         ConfigError: one is missing or no such number, or the alerts are not fewer than the sessions.
     """
-    wrong = [f"{name} is {daily.get(name)!r}, expected a number above 0" for name in DAILY if not _counts(daily, name)]
+    wrong = [
+        f"{name} is {daily[name]!r}, expected a number above 0"
+        if daily.get(name) is not None
+        else f"{name} is missing, one is nothing without the other"
+        for name in DAILY
+        if not _counts(daily, name)
+    ]
     if wrong:
         raise ConfigError(f"The budget of false alarms is wrong: {'; '.join(wrong)}.")
     alerts, sessions = (float(daily[name]) for name in DAILY)

@@ -10,6 +10,8 @@ import typer
 from probewatch.errors import ConfigError
 from probewatch.serve.options import Json, KeyFile, Map, Quiet
 
+FEW = 50  # records of a kind, below which their distributions are rough
+COMMON = 0.5  # share of others that are training records, above which a record touched tells little
 SHOWN_MODELS = 5
 
 if TYPE_CHECKING:
@@ -185,6 +187,15 @@ def _show(made: Profiles, files: list[Path], key: Path | None, screen: Screen) -
             f"{size / 1024:.0f}",
         )  # fmt: skip
     screen.table(table)
+    for name, one in made.items():
+        for few, kind in zip(one.records, ("training records", "others"), strict=True):
+            if few < FEW and not one.estimated:
+                screen.note(f"{name_of(name)}: {few:,} {kind} are few to measure by; a few hundred or more are better.")
+        if one.rate > COMMON:
+            screen.note(
+                f"{name_of(name)}: {one.rate:.0%} of the others are training records too, so touching one tells little;"
+                " are the two files apart?"
+            )
     if any(one.estimated for one in made.values()):
         screen.note("Estimated from a log: it knows no training records, so it tells nothing of membership.")
     if key is not None:
