@@ -54,6 +54,11 @@ class Bundle:
         return list(self.manifest["features"])
 
     @property
+    def wants_profiles(self) -> bool:
+        """Whether a profile would tell it more than it knows without."""
+        return any(FEATURES[name].group in ("profile", "members") for name in self.features)
+
+    @property
     def threshold(self) -> float:
         """A session whose score reaches it raises an alert."""
         return float(self.manifest["threshold"])

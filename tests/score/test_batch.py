@@ -119,7 +119,7 @@ def test_a_profile_counts_and_small_chunks_change_no_verdict_with_one(
         whole = list(scorer.score(log.sessions()))
         small = list(scorer.score(log.sessions(chunk_events=7)))
         plain = list(Scorer(bundle).score(log.sessions()))
-    assert scorer.wants_profiles
+    assert scorer.bundle.wants_profiles
     one, two, three = (np.concatenate([part.score for part in parts]) for parts in (whole, small, plain))
     np.testing.assert_allclose(one, two, atol=1e-5)
     assert not np.allclose(one, three, atol=1e-5)

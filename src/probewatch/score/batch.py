@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
-from probewatch.data.columns import FEATURES
 from probewatch.data.features import anchor_width, compute
 from probewatch.data.profile import Profiles
 from probewatch.data.ragged import Ragged
@@ -70,11 +69,6 @@ class Scorer:
         self._shift = 0.0 if prior is None else prior_shift(prior, bundle.prior)
         self.threshold = shifted(bundle.threshold, self._shift) if threshold is None else threshold
         self._decisive = bundle.threshold if threshold is None else shifted(threshold, -self._shift)
-
-    @property
-    def wants_profiles(self) -> bool:
-        """Whether a profile would tell the bundle more than it knows without."""
-        return any(FEATURES[name].group in ("profile", "members") for name in self.bundle.features)
 
     def score(self, chunks: Iterable[Sessions], *, why: bool = True) -> Iterator[Verdicts]:
         """Verdicts on every session, a part at a time; a session cut between chunks is told once, whole.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,7 +140,7 @@ def evaluate(
 ) -> None:
     """Measure a detector on labelled sessions and write a report."""
     from probewatch.serve.screen import Screen
-    from probewatch.serve.show import show_evaluated
+    from probewatch.serve.show import counts_line, show_evaluated
 
     screen = Screen(as_json=as_json, quiet=quiet)
     detector, logs = choose_detector(logs)
@@ -149,8 +150,12 @@ def evaluate(
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
         data = label_sessions(log, labels, allow, known, screen)
+        told = asdict(log.counts)
+        screen.note(counts_line(told))
+        if detector.wants_profiles:
+            told |= tell_unprofiled(Counter(data.sessions.model.tolist()), known, screen)
         metrics = evaluate_detector(detector, data, out, prior=prior)
-    show_evaluated(screen, metrics, out / "report")
+    show_evaluated(screen, told | metrics, out / "report")
 
 
 @app.command(epilog="Example: probewatch score bundle today.jsonl.gz --profiles profiles --out verdicts.csv")
@@ -294,6 +299,6 @@ def _score(
     if prior is not None:
         screen.note(tell_prior(prior, bundle.prior))
     overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"))
-    told = tell_unprofiled(models, scorer.profiles, screen) if scorer.wants_profiles else {}
+    told = tell_unprofiled(models, scorer.profiles, screen) if bundle.wants_profiles else {}
     told["prior"] = scorer.prior
     show_verdicts(screen, log, tally, scorer.threshold, out, overlap, told)
