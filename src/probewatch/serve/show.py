@@ -32,6 +32,15 @@ def name_of(text: object) -> str:
     return escape(printable(str(text)))
 
 
+def probability(value: float) -> str:
+    """A score as tables show it; a small one, as a rare attack's prior makes it, keeps its size.
+
+    >>> probability(0.43471), probability(0.00012345), probability(0.0)
+    ('0.435', '1.2e-04', '0.000')
+    """
+    return f"{value:.3f}" if value >= 0.001 or value == 0.0 else f"{value:.1e}"
+
+
 def counts_line(counts: Mapping[str, Any]) -> str:
     """``read = events + duplicates + skipped + rejects`` with its numbers."""
     parts = " + ".join(f"{counts[name]:,} {name}" for name in ("events", "duplicates", "skipped", "rejects"))
@@ -81,7 +90,7 @@ def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold
     share = f"{alerts:,} of {counted(total, 'session')} {'alerts' if alerts == 1 else 'alert'}"
     more = "the highest score" if len(rows) == 1 else f"the {len(rows)} highest scores"
     table = Table(
-        title=f"{share} at a score of {threshold:.3f}", title_justify="left",
+        title=f"{share} at a score of {probability(threshold)}", title_justify="left",
         caption=f"{more}; --out FILE writes all, with every reason", caption_justify="left",
     )  # fmt: skip
     names = ("session", "client", "model")[: 1 + (width >= WITH_CLIENT) + (width >= WITH_MODEL)]
@@ -94,7 +103,7 @@ def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold
     for row in rows:
         style = "red" if row["alert"] else ("dim" if row["allowed"] else None)
         table.add_row(
-            *(name_of(row[head]) for head in names), f"{row['events']:,}", f"{row['score']:.3f}",
+            *(name_of(row[head]) for head in names), f"{row['events']:,}", probability(row['score']),
             str(row["first_alert"] or "–"), name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0]),
             style=style,
         )  # fmt: skip
