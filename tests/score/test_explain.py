@@ -77,7 +77,7 @@ def test_training_records_touched_are_told_with_what_strangers_would_touch() -> 
     assert say(math.log1p(touched), touched / queries, excess) == sentence
     fewer = math.asinh((1.0 - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
     assert "(1 of about 64 different queries so far, 3.2 expected)" in say(math.log1p(1.0), 1.0 / queries, fewer)
-    assert say(0.0, 0.0, -1.0) == "no training records touched"
+    assert say(0.0, 0.0, -1.0) == "no training records touched (0)"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,9 @@ def test_alerts_of_probing_name_nearness_steps_or_changes(bundle: Any, labelled:
     caught = verdicts.why[verdicts.alert & (labelled.label == 1)]
     assert len(caught)
     assert all("quer" in sentence or "confidence" in sentence for sentence in caught)
+
+
+def test_what_never_came_is_told_as_such() -> None:
+    say = next(one.say for one in BEHAVIOURS if one.keys == ("repeat",))
+    assert say(0.25) == "exact repeats (25%)"
+    assert say(0.0) == "no exact repeats (0%)"

@@ -50,14 +50,14 @@ def _answers(ratio: float) -> str:
 
 
 def _rate(what: str, share: float) -> str:
-    return f"{what} ({share:.0%})" if share > 0.0 else f"no {what}"
+    return f"{'' if share > 0.0 else 'no '}{what} ({share:.0%})"
 
 
 def _records(touched: float, share: float, excess: float) -> str:
     """What ``records_touched``, ``records_share`` and ``records_excess`` were made of: see the compiled step."""
     records = math.expm1(touched)
     if share <= 0.0:
-        return "no training records touched"
+        return "no training records touched (0)"
     queries = records / share
     # excess = sinh⁻¹((records - chance) / √(chance (1 - chance / queries) + 1)), solved for chance
     square = math.sinh(excess) ** 2
