@@ -14,7 +14,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,21 +76,26 @@ def code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+def remember(path: Path, of: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``make`` gives, from where it is kept if it was made by the same code ``of`` the same."""
+    key = json.loads(json.dumps({"code": code(), **of}))
+    old = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if old.get("of") != key:
+        old = {"of": key, "found": make()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(old, indent=1) + "\n", "utf-8")
+    found: dict[str, Any] = old["found"]
+    return found
+
+
 def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
-    """The figures of the detector and of each rival on both parts, from where they are kept if they are there."""
+    """The figures of the detector and of each rival on both parts."""
     benchmark, preset, config = job
     folder = benchmark.with_name(f"{benchmark.name}.results") / f"{preset}-{config.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = (benchmark / "manifest.json").read_bytes()
-    settings = json.loads(json.dumps(config.to_json()))
-    key = {"code": code(), "benchmark": hashlib.sha256(manifest).hexdigest(), "config": settings}
-    kept = folder / "figures.json"
-    old = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
-    if old.get("of") != key:
-        old = {"of": key, "found": _run(train, benchmark, config, folder)}
-        kept.write_text(json.dumps(old, indent=1) + "\n", "utf-8")
-    found: Results = old["found"]
-    return found
+    of = {
+        "benchmark": hashlib.sha256((benchmark / "manifest.json").read_bytes()).hexdigest(), "config": config.to_json()
+    }  # fmt: skip
+    return remember(folder / "figures.json", of, lambda: _run(train, benchmark, config, folder))
 
 
 def _run(train: Labelled, benchmark: Path, config: Config, folder: Path) -> Results:

@@ -17,10 +17,12 @@ from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
 from probewatch.data.scales import learn_scales
 from probewatch.data.sketches import digest_all
-from probewatch.learn.dataset import Scaler
+from probewatch.learn.dataset import Scaler, split_sessions
 from probewatch.learn.graph import build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.model import LSTMClassifier
+from probewatch.learn.networks import prepare
+from probewatch.learn.presets import Config
 from probewatch.learn.views import LEAST, VIEWS, WHOLE, shifts_of, shown_in, stack, thinned, view_sessions, without
 from probewatch.network import Network
 
@@ -128,6 +130,15 @@ def test_a_session_of_repeats_alone_is_not_thinned_away(labelled: Labelled) -> N
     same = replace(sessions, inputs=np.tile(sessions.inputs[:6], len(sessions.time_s)))
     fewer = thinned(same, learn_scales(labelled.sessions), {}, 0)
     assert fewer.lengths.min() >= LEAST
+
+
+def test_training_learns_from_thinned_sessions_where_inputs_tell_what_is_near(labelled: Labelled) -> None:
+    split = split_sessions(labelled.by_actor, labelled.label, labelled.label >= 0, Config())
+    ground = prepare(labelled, split, Config(folds=2))
+    assert ground.thinned is not None and len(ground.thinned) == len(labelled.sessions)
+    assert ground.lessons == [*ground.views.values(), ground.thinned]
+    blind = replace(labelled, sessions=without(labelled.sessions, ("inputs",)))
+    assert prepare(blind, split, Config(folds=2)).thinned is None
 
 
 def _pieces(sessions: Sessions) -> list[slice]:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from probewatch.bundle import MANIFEST, Bundle, read_bundle
 from probewatch.data.columns import FEATURES
+from probewatch.errors import DataError
 from probewatch.serve.cli import app
+from probewatch.serve.exits import sentences
 
 FEW = 'features = ["log_odds", "log_gap", "nearest_distance", "changed_share"]'  # so that boosting is quick
 TOML = FEW + "\nhidden = 8\nfolds = 2\nepochs = 3\nlearning_rate = 0.01\n"
@@ -391,3 +394,23 @@ def test_hostile_names_reach_no_terminal(
     shown = _run("score", bundle.folder, log, "--threshold", 0).stdout
     assert "\x1b" not in shown
     assert "[bold]x" in shown
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize("then", [RuntimeError("Query interrupted"), DataError("the log is cut"), None])
+def test_a_signal_that_a_library_swallows_or_turns_into_an_error_is_still_told(
+    number: int, name: str, then: Exception | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @sentences
+    def verb() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException:
+            if then:
+                raise then from None
+
+    with pytest.raises(typer.Exit) as ended:
+        verb()
+    assert ended.value.exit_code == 128 + number
+    assert capsys.readouterr().err == f"probewatch: stopped by {name}; nothing was half-written.\n"

@@ -24,8 +24,8 @@ def describe_network(config: Config) -> str:
     )
 
 
-def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """The bundle's README.md, in the form of a Hugging Face model card."""
+def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], models: int) -> str:
+    """The bundle's README.md, in the form of a Hugging Face model card; ``models`` is how many training saw."""
     data = manifest["data"]
     config = manifest["config"]
     rows = [
@@ -53,7 +53,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
         f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients. It reads "
         f"{counted(len(manifest['features']), 'feature')} into {counted(config['folds'], 'network')}:"
-        f" {manifest['network']}{_trees(config, len(data['models']))}."
+        f" {manifest['network']}{_trees(config, models)}."
     )
     return f"""---
 library_name: probewatch

@@ -107,7 +107,7 @@ def train_detector(
     bundle = write_bundle(
         folder, manifest, graph=graph, weights=_weights([one.model for one in fitted]), scales=scales, held_out=keys,
         clients={client_key(client) for client in data.sessions.client[ground.learned]},
-        card=write_card(manifest, metrics),
+        card=write_card(manifest, metrics, len(scales)),
     )  # fmt: skip
     write_report(
         folder / "report",

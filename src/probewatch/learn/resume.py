@@ -69,18 +69,18 @@ def open_checkpoints(
         note: is told whether the run goes on, and from where, or why it starts anew.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds other things.
     """
     partial = folder / PARTIAL
     told = partial / "run.json"
     settings = {name: value for name, value in config.to_json().items() if name not in AFTER_TRAINING}
     run = {"data": data.sha256, "labels": digest_labels(data), "profiles": digest_profiles(data), "config": settings}
+    holds = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+    if holds and not partial.exists() and not is_bundle(folder):
+        raise OutputError(f"{folder}: it holds other things than a detector; name a new folder.")
     hindrance = _hindrance(told, run) if resume else ""
     if resume:
         note(f"Nothing to resume, so training starts anew: {hindrance}." if hindrance else _progress(partial))
-    strange = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
-    if strange and not partial.exists() and not is_bundle(folder):
-        raise OutputError(f"{folder}: it holds other things than a detector; name a new folder.")
     try:
         if hindrance or not resume:
             shutil.rmtree(partial, ignore_errors=True)

@@ -225,6 +225,7 @@ def _quoted(behaviour: Behaviour, features: Sequence[str], rows: NDArray[np.floa
         column = rows[:, features.index(key)] if key in features else np.zeros(0)
         known = column[~np.isnan(column)]
         if not len(known):
+            # ones: of nothing it would be said that there was none
             return behaviour.say(*np.ones(len(behaviour.keys))).split(" (")[0]
         values.append(float(known[-1] if behaviour.total else np.mean(known)))
     return behaviour.say(*values)

@@ -173,7 +173,7 @@ class StreamScorer:
             arrivals = np.arange(self._memory.pushed, self._memory.pushed + len(piece), dtype=np.int64)
             self._memory.pushed += len(piece)
             fresh = self._drop_repeats(piece, arrivals)
-            before_s = self.clock_s - self.tolerance_s
+            before_s = self._settled_s
             parts.append(self._score(*self._memory.queue.push(*fresh), before_s))
         return Scores.concat(parts)
 
@@ -189,7 +189,7 @@ class StreamScorer:
 
     def flush(self) -> Scores:
         """Score the events that wait for earlier ones: at the end of a log, or when none came for a while."""
-        before_s = self.clock_s - self.tolerance_s
+        before_s = self._settled_s
         return self._score(*self._memory.queue.flush(), before_s)
 
     def _score(self, events: Events, arrivals: NDArray[np.int64], before_s: float) -> Scores:
@@ -213,7 +213,7 @@ class StreamScorer:
         self._memory.incidents.remember(*step.ended)
         news = [
             *self._memory.incidents.follow(events, keys[1], score, lambda rows: self._explain(step, rows)),
-            *self._memory.incidents.quieten(self.clock_s - self.tolerance_s),
+            *self._memory.incidents.quieten(self._settled_s),
         ]
         for one in news:
             self._memory.told += 1
@@ -264,6 +264,11 @@ class StreamScorer:
     def tolerance_s(self) -> float:
         """How far behind the latest an event may be and still be put in order."""
         return self._memory.queue.tolerance_s
+
+    @property
+    def _settled_s(self) -> float:
+        """The time up to which no earlier event is waited for."""
+        return self.clock_s - self.tolerance_s
 
     @property
     def clock_s(self) -> float:

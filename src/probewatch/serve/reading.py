@@ -67,12 +67,8 @@ def choose_detector(arguments: list[str], *, live: bool = False) -> tuple[Bundle
         return read_own(), []
     first = Path(arguments[0])
     if not first.is_dir():
-        if (
-            (live or len(arguments) > 1)
-            and arguments[0] != "-"
-            and not first.exists()
-            and not set(arguments[0]) & set("*?[")
-        ):
+        missing = arguments[0] != "-" and not first.exists() and not set(arguments[0]) & set("*?[")
+        if missing and (live or len(arguments) > 1):
             raise BundleError(f"{first}: not a bundle, expected a folder with a manifest.json in it, or a log.")
         return read_own(), arguments
     if len(arguments) == 1 and not live:

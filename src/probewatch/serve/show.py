@@ -103,7 +103,7 @@ def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold
     for row in rows:
         style = "red" if row["alert"] else ("dim" if row["allowed"] else None)
         table.add_row(
-            *(name_of(row[head]) for head in names), f"{row['events']:,}", probability(row['score']),
+            *(name_of(row[head]) for head in names), f"{row['events']:,}", probability(row["score"]),
             str(row["first_alert"] or "–"), name_of("allow-listed" if row["allowed"] else row["why"].split(" (")[0]),
             style=style,
         )  # fmt: skip

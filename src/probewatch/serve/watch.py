@@ -184,7 +184,8 @@ class _Watch:
 
     def replay(self, log: Log, speed: float | None, signals: Signals) -> None:
         """Score a log's events in order of time, from where an earlier run stopped."""
-        done, pace, self._counts = 0, Pace(speed), log.counts
+        self._counts = log.counts
+        done, pace = 0, Pace(speed)
         for events in log.events():
             position = self._scorer.position
             start = position.get("events", 0) if position.get("source") == log.sha256 else 0
