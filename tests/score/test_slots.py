@@ -42,19 +42,18 @@ def test_slots_hold_what_a_dictionary_by_last_use_would(batches: list[list[tuple
                 crowded += 1
             held[key] = (time, 1 if time - last > GAP_S else number + 1)
             expected.append(held[key][1])
-        order, offsets = np.empty(count, np.int64), np.empty(runs + 1, np.int64)
-        places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
-        firsts = arrange(slots, run_of, slot_of[:runs], parts, order, places, home, offsets)
+        layout = arrange(slots, run_of, slot_of[:runs], begins[:runs], parts)
+        order, offsets, firsts = layout.order, layout.offsets, layout.lanes
         assert sorted(order.tolist()) == list(range(count))
         assert firsts[-1] == runs and offsets[-1] == count
         lengths = np.diff(offsets)
         for part in range(parts):
             singles = slice(firsts[2 * part], firsts[2 * part + 1])
             assert (lengths[singles] == 1).all()
-            assert (slot_of[places][firsts[2 * part] : firsts[2 * part + 2]] % parts == part).all()
+            assert (layout.slot_of[firsts[2 * part] : firsts[2 * part + 2]] % parts == part).all()
         out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
         settle(
-            slots, order, slot_of[places], begins[places], offsets, np.zeros(count), 0.5, False, out,
+            slots, layout.order, layout.slot_of, layout.begins, layout.offsets, np.zeros(count), 0.5, False, out,
             np.empty(count, np.int64), np.empty(runs),
         )  # fmt: skip
         assert out[2].tolist() == expected
@@ -86,13 +85,11 @@ def test_a_second_session_of_a_slot_in_one_micro_batch_keeps_the_peaks_of_both()
         slots, keys, keys, np.ones(4, bool), times, 0, GAP_S, 1e9, run_of, slot_of, begins,
         np.empty(4, np.int64), np.empty(4),
     )  # fmt: skip
-    order, offsets = np.empty(4, np.int64), np.empty(runs + 1, np.int64)
-    places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
-    arrange(slots, run_of, slot_of[:runs], 1, order, places, home, offsets)
+    layout = arrange(slots, run_of, slot_of[:runs], begins[:runs], 1)
     out, ended = (np.empty(4), np.empty(4), np.empty(4, np.int64), np.empty(4, bool)), np.empty(runs)
     settle(
-        slots, order, slot_of[places], begins[places], offsets, np.array([0.9, 0.1, 0.2, 0.3]), 0.5, False, out,
-        np.empty(4, np.int64), ended,
+        slots, layout.order, layout.slot_of, layout.begins, layout.offsets, np.array([0.9, 0.1, 0.2, 0.3]), 0.5, False,
+        out, np.empty(4, np.int64), ended,
     )  # fmt: skip
     assert ended.tolist() == [-1.0, 0.9]
     assert out[1].tolist() == [0.9, 0.9, 0.2, 0.3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,3 +286,19 @@ def test_client_days_are_counted_about_right(bundle: Bundle) -> None:
     for day in range(5):
         watch.push({"client": names * 2, "time_s": np.full(2000, 1e9 + 86_400.0 * day)})
     assert watch.counts()["client_days"] == pytest.approx(5000, rel=0.08)
+
+
+def test_batch_stream_and_what_is_compiled_ahead_are_one_compiled_step(
+    bundle: Bundle, log_files: tuple[Path, Path]
+) -> None:
+    code = (
+        "import sys; from probewatch.data.features import compile_ahead; from probewatch.data.step import run\n"
+        "from probewatch import Scorer, StreamScorer, read_bundle, read_logs\n"
+        "compile_ahead(); bundle = read_bundle(sys.argv[1])\n"
+        "list(Scorer(bundle).score(read_logs([sys.argv[2]]).sessions()))\n"
+        "StreamScorer(bundle).push({'client': ['a'], 'time_s': [1.0], 'confidence': [0.5], 'inputs': [[0.0] * 30]})\n"
+        "print(len(run.signatures))"
+    )
+    command = [sys.executable, "-c", code, str(bundle.folder), str(log_files[0])]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["1"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.columns import ARTICLE, FAMILIAR, FEATURES, SIGNALS, WINDOW, check_names
+from probewatch.data.columns import ARTICLE, DEFAULT, FAMILIAR, FEATURES, SIGNALS, WINDOW, check_names
 from probewatch.data.profile import Profiles, reference_of, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
@@ -55,9 +57,9 @@ def compute(
     profiles = profiles or {}
     table = table_of(with_profiles(scales, profiles), models.tolist())
     digest = sessions.digest if len(sessions.digest) else np.zeros(len(sessions.time_s), np.uint64)
+    told = sessions.time_s, sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets
     run(
-        state, slots, sessions.before == 0, sessions.offsets, rows.astype(np.int64), sessions.time_s,
-        sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets, digest,
+        state, slots, sessions.before == 0, sessions.offsets, rows.astype(np.int64), *map(_read_only, told), digest,
         table, reference_of(profiles, models.tolist(), table.inputs), columns, _room(sessions), out,
     )  # fmt: skip
     if FAMILIAR in names:
@@ -69,9 +71,24 @@ def compute(
     return Ragged(out, sessions.offsets)
 
 
+def compile_ahead() -> None:
+    """Have the step compiled, or fetched from where it is kept, by a thread of its own while a log is being read.
+
+    The first call of :func:`compute` waits for it. A process that ends before does so too.
+    """
+    threading.Thread(target=compute, args=(Sessions.concat([]), DEFAULT, {})).start()
+
+
 def anchor_width(sessions: Sessions, names: Sequence[str]) -> int:
     """How wide :attr:`State.anchor` must be for these sessions and features; 0 if the anchor is not needed."""
     return int(np.diff(sessions.input_offsets).max(initial=0)) if ARTICLE[2] in names else 0
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    """The column as an array that may not be written to: Numba compiles anew for one that may."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 def _room(sessions: Sessions) -> Room:

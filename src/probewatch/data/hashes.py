@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.compiled import compiled
+from probewatch.data.compiled import compiled, inner
 from probewatch.data.sketches import mix
 from probewatch.data.state import BITS
 
@@ -24,7 +24,7 @@ def fill_grid(widths, key, grid):  # type: ignore[no-untyped-def]
             grid[d, 1 + shift] = np.float64(word >> np.uint64(11)) * (1.0 / 9007199254740992.0)  # from 0 to 1
 
 
-@compiled
+@inner
 def fold(inputs, centre, grid, key):  # type: ignore[no-untyped-def]
     """Keyed hashes of the cells that the inputs lie in on both of the grids that ``key`` shifts.
 
@@ -67,7 +67,7 @@ def siphash(word, key):  # type: ignore[no-untyped-def]
     return a ^ b ^ c ^ d
 
 
-@compiled
+@inner
 def find_record(reference, model, inputs):  # type: ignore[no-untyped-def]
     """The number of the training record that the inputs are, -1 for none."""
     m = model.number
@@ -90,7 +90,7 @@ def find_record(reference, model, inputs):  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled
+@inner
 def ones(word):  # type: ignore[no-untyped-def]
     """How many bits of the word are set, counted in ever wider fields (Warren, Hacker's Delight, 5-1)."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))

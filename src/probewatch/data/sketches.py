@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.columns import PRINTS
-from probewatch.data.compiled import compiled
+from probewatch.data.compiled import compiled, inner
 from probewatch.data.scales import CLIP, SKETCH
 
 GRAIN = 256.0  # a sketch is kept in so many parts of one, to 127 on either side
 
 
-@compiled
+@inner
 def mix(value):  # type: ignore[no-untyped-def]
     """A well-mixed 64-bit word (the finaliser of splitmix64, Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -22,7 +22,7 @@ def mix(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(31))
 
 
-@compiled
+@inner
 def distances(grains, kept, k, squares):  # type: ignore[no-untyped-def]
     """Put the squared distances of a sketch from all those kept for ``k`` into ``squares``.
 
@@ -38,7 +38,7 @@ def distances(grains, kept, k, squares):  # type: ignore[no-untyped-def]
         squares[w] *= np.float32(1.0 / (GRAIN * GRAIN))
 
 
-@compiled
+@inner
 def between(grains, kept, k):  # type: ignore[no-untyped-def]
     """Squared distance of a sketch from the one kept for ``k``."""
     total = np.float32(0.0)
@@ -48,7 +48,7 @@ def between(grains, kept, k):  # type: ignore[no-untyped-def]
     return total * np.float32(1.0 / (GRAIN * GRAIN))
 
 
-@compiled
+@inner
 def rank(quantiles, value):  # type: ignore[no-untyped-def]
     """Share of the quantiles that are not above the value, by bisection."""
     low, high = 0, len(quantiles)
@@ -61,7 +61,7 @@ def rank(quantiles, value):  # type: ignore[no-untyped-def]
     return low / len(quantiles)
 
 
-@compiled
+@inner
 def grains_of(sketch, grains):  # type: ignore[no-untyped-def]
     """A sketch as it is kept."""
     for p in range(SKETCH):
@@ -77,7 +77,7 @@ def fill_signs(signs):  # type: ignore[no-untyped-def]
             signs[p, d] = 0.25 - 0.5 * np.float64((word >> np.uint64(p)) & np.uint64(1))  # 0.25 = 1 / sqrt(SKETCH)
 
 
-@compiled
+@inner
 def project(inputs, centre, spread, signs, scaled, sketch):  # type: ignore[no-untyped-def]
     """Scale and cut the inputs into ``scaled``, and project that into ``sketch``; few columns need no projection.
 
@@ -109,7 +109,7 @@ def project(inputs, centre, spread, signs, scaled, sketch):  # type: ignore[no-u
     return length, constants
 
 
-@compiled
+@inner
 def digest(inputs, prints, k):  # type: ignore[no-untyped-def]
     """Replace the bytes of the previous query by those of this one.
 

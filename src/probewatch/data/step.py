@@ -24,7 +24,7 @@ from probewatch.data.columns import (
     SPREADS,
     WINDOW,
 )
-from probewatch.data.compiled import compiled
+from probewatch.data.compiled import compiled, inlined, inner
 from probewatch.data.hashes import find_record, mark
 from probewatch.data.scales import SKETCH
 from probewatch.data.sketches import between, digest, distances, grains_of, mix, project, rank
@@ -51,26 +51,93 @@ _DECAY = tuple(0.5 ** (1.0 / life) for life in HALF_LIVES)
 _SPREAD_OF = tuple(list(SIGNALS).index(name) for name in SPREADS)
 
 
-@compiled
-def _compare(squares, hashes, k, here, unit, held, seen):  # type: ignore[no-untyped-def]
-    """The nearest of the ``held`` last queries: squared distance, place; neighbours; repeat."""
+@inner
+def _locate(state, k, inputs, model, room):  # type: ignore[no-untyped-def]
+    """Where the query lies: its sketch, and how far it is from the centre. Returns the unit of distances."""
+    numbers, row = state.numbers[k], room.row
+    sketch = room.sketch
+    seen = numbers[_COMPARED]
+    length, constants = project(inputs, model.centre, model.spread, room.signs, room.scaled, sketch)
+    moved = 0.0
+    for p in range(SKETCH):  # Welford 1962
+        delta = sketch[p] - state.centre[k, p]
+        state.centre[k, p] += delta / (seen + 1.0)
+        moved += delta * (sketch[p] - state.centre[k, p])
+    numbers[_SQUARES] += moved
+    unit = model.unit
+    if len(model.centre) > 0:
+        row[_CENTRE] = math.sqrt(length / len(inputs))
+        row[_CONSTANTS] = constants / len(inputs)
+    else:  # no scale of this model: the session's own running spread is the unit
+        unit = math.sqrt(2.0 * numbers[_SQUARES] / (seen + 1.0))
+        unit = unit if unit > 0.0 else 1.0
+        row[_CENTRE] = math.sqrt(max(moved, 0.0)) / unit
+    room.signals[_S_CENTRE] = row[_CENTRE]
+    row[_FARTHEST] = numbers[_MOST_CENTRE] = max(numbers[_MOST_CENTRE], row[_CENTRE])
+    grains_of(sketch, room.grains)
+    return unit
+
+
+@inner
+def _compare(state, k, odds, klass, here, changed, unit, room):  # type: ignore[no-untyped-def]
+    """What the query shows against the last ones of its session. Returns whether a training record is beside it."""
+    numbers, row, signals, squares = state.numbers[k], room.row, room.signals, room.squares
+    seen = int(numbers[_COMPARED])
+    if seen == 0:
+        return False
+    distances(room.grains, state.sketches, k, squares)
     nearest, at, near, repeat = np.float32(np.inf), 0, 0, 0.0
     limit = NEAR * NEAR * unit * unit
-    for back in range(1, held + 1):  # the latest first: of equally near ones it is the one compared with
+    for back in range(1, min(seen, WINDOW) + 1):  # the latest first: of equally near ones it is the one compared with
         w = (seen - back) % WINDOW
-        if hashes[k, w] == here:
+        if state.hashes[k, w] == here:
             repeat = 1.0
         if squares[w] < nearest:
             nearest, at = squares[w], w
         if squares[w] < limit:
             near += 1
-    return nearest, at, near, repeat
+    row[_NEAREST] = signals[_S_NEAREST] = math.log(FLOOR + math.sqrt(nearest) / unit)
+    previous = squares[(seen - 1) % WINDOW]
+    row[_PREVIOUS] = signals[_S_PREVIOUS] = math.log(FLOOR + math.sqrt(previous) / unit)
+    row[_CHANGED] = signals[_S_CHANGED] = changed
+    row[_REPEAT] = signals[_S_REPEAT] = repeat
+    row[_NEIGHBOURS] = math.log1p(near)
+    row[_NEAREST_CHANGE] = odds - state.odds[k, at]
+    signals[_S_JUMP] = abs(row[_NEAREST_CHANGE])
+    if klass >= 0 and state.classes[k, at] >= 0:
+        row[_NEAREST_CLASS] = 1.0 if klass & 0x7FFFFFFF != state.classes[k, at] else 0.0
+    numbers[_LEAST_NEAREST] = min(numbers[_LEAST_NEAREST], row[_NEAREST])
+    row[_LEAST] = numbers[_LEAST_NEAREST]
+    return math.sqrt(nearest) < NEAR * unit and state.records[k, at]
 
 
-@compiled
+@inner
+def _climb(state, k, confidence, inputs, unit, room):  # type: ignore[no-untyped-def]
+    """How far the query is from the most confident one so far."""
+    numbers, row, grains = state.numbers[k], room.row, room.grains
+    if confidence > numbers[_BEST_CONFIDENCE]:
+        numbers[_BEST_CONFIDENCE] = confidence
+        for p in range(SKETCH):
+            state.best[k, p] = grains[p]
+        for d in range(min(len(inputs), state.anchor.shape[1])):
+            state.anchor[k, d] = inputs[d]
+    if not math.isnan(confidence):
+        row[_BEST_DISTANCE] = math.log(FLOOR + math.sqrt(between(grains, state.best, k)) / unit)
+        if state.anchor.shape[1] >= len(inputs):
+            total = 0.0
+            for d in range(len(inputs)):
+                total += (inputs[d] - state.anchor[k, d]) ** 2
+            row[_ANCHOR] = min(math.sqrt(total), LARGEST)
+
+
+@inner
 def _advance(numbers, row, record):  # type: ignore[no-untyped-def]
-    """Queries on new ground, and what their answers say (Page 1954: a sum that starts anew below zero)."""
-    if math.isnan(row[_NEAREST_RANK]) or (row[_NEAREST_RANK] > AFIELD and row[_REPEAT] == 0.0):
+    """Queries on new ground, and what their answers say (Page 1954: a sum that starts anew below zero).
+
+    Returns whether this one is on new ground.
+    """
+    anew = math.isnan(row[_NEAREST_RANK]) or (row[_NEAREST_RANK] > AFIELD and row[_REPEAT] == 0.0)
+    if anew:
         numbers[_GROUND] += 1.0
         numbers[_TAKEN] += 1.0 if record >= 0 else 0.0
         if not math.isnan(row[_RATIO]):
@@ -79,9 +146,10 @@ def _advance(numbers, row, record):  # type: ignore[no-untyped-def]
     row[_ANCHORS] = math.log1p(numbers[_GROUND])
     if not math.isnan(row[_RATIO]):
         row[_ANSWERS] = math.log1p(numbers[_FOR_ANSWERS])
+    return anew
 
 
-@compiled
+@inner
 def _touch(state, k, here, record, beside, anew, rate, row, signals):  # type: ignore[no-untyped-def]
     """How many training records the session has touched, against what strangers would."""
     if math.isnan(rate):
@@ -105,89 +173,53 @@ def _touch(state, k, here, record, beside, anew, rate, row, signals):  # type: i
     row[_EXCESS] = math.asinh((numbers[_RECORDS] - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
 
 
-@compiled
-def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # type: ignore[no-untyped-def]
-    """What the input vector shows against the earlier ones of its session."""
-    numbers = state.numbers[k]
-    row, signals = room.row, room.signals
-    sketch, grains, squares = room.sketch, room.grains, room.squares
-    unit = model.unit
-    seen = int(numbers[_COMPARED])
-    length, constants = project(inputs, model.centre, model.spread, room.signs, room.scaled, sketch)
-    moved = 0.0
-    for p in range(SKETCH):  # Welford 1962
-        delta = sketch[p] - state.centre[k, p]
-        state.centre[k, p] += delta / (seen + 1.0)
-        moved += delta * (sketch[p] - state.centre[k, p])
-    numbers[_SQUARES] += moved
-    if len(model.centre) > 0:
-        row[_CENTRE] = math.sqrt(length / len(inputs))
-        row[_CONSTANTS] = constants / len(inputs)
-    else:  # no scale of this model: the session's own running spread is the unit
-        unit = math.sqrt(2.0 * numbers[_SQUARES] / (seen + 1.0))
-        unit = unit if unit > 0.0 else 1.0
-        row[_CENTRE] = math.sqrt(max(moved, 0.0)) / unit
-    signals[_S_CENTRE] = row[_CENTRE]
-    row[_FARTHEST] = numbers[_MOST_CENTRE] = max(numbers[_MOST_CENTRE], row[_CENTRE])
-    here, changed = digest(inputs, state.prints, k)
-    grains_of(sketch, grains)
-    record = find_record(reference, model, inputs) if len(model.grid) > 0 else -1
-    held = min(seen, WINDOW)
-    beside = False
-    if held > 0:
-        distances(grains, state.sketches, k, squares)
-        nearest, at, near, repeat = _compare(squares, state.hashes, k, here, unit, held, seen)
-        row[_NEAREST] = signals[_S_NEAREST] = math.log(FLOOR + math.sqrt(nearest) / unit)
-        beside = math.sqrt(nearest) < NEAR * unit and state.records[k, at]
-        if len(model.grid) > 0:
-            row[_NEAREST_RANK] = signals[_S_NEARNESS] = rank(reference.nearest[model.number], row[_NEAREST])
-        previous = squares[(seen - 1) % WINDOW]
-        row[_PREVIOUS] = signals[_S_PREVIOUS] = math.log(FLOOR + math.sqrt(previous) / unit)
-        row[_CHANGED] = signals[_S_CHANGED] = changed
-        row[_REPEAT] = signals[_S_REPEAT] = repeat
-        row[_NEIGHBOURS] = math.log1p(near)
-        row[_NEAREST_CHANGE] = odds - state.odds[k, at]
-        signals[_S_JUMP] = abs(row[_NEAREST_CHANGE])
-        if klass >= 0 and state.classes[k, at] >= 0:
-            row[_NEAREST_CLASS] = 1.0 if klass & 0x7FFFFFFF != state.classes[k, at] else 0.0
-        numbers[_LEAST_NEAREST] = min(numbers[_LEAST_NEAREST], row[_NEAREST])
-        row[_LEAST] = numbers[_LEAST_NEAREST]
-    if confidence > numbers[_BEST_CONFIDENCE]:
-        numbers[_BEST_CONFIDENCE] = confidence
+@inner
+def _circle(state, k, record, unit, room):  # type: ignore[no-untyped-def]
+    """How far the query is from the last training record touched: what is made up around one is told by that."""
+    numbers, row = state.numbers[k], room.row
+    if record >= 0:
+        numbers[_HELD] = 1.0
         for p in range(SKETCH):
-            state.best[k, p] = grains[p]
-        for d in range(min(len(inputs), state.anchor.shape[1])):
-            state.anchor[k, d] = inputs[d]
-    if not math.isnan(confidence):
-        row[_BEST_DISTANCE] = math.log(FLOOR + math.sqrt(between(grains, state.best, k)) / unit)
-        if state.anchor.shape[1] >= len(inputs):
-            total = 0.0
-            for d in range(len(inputs)):
-                total += (inputs[d] - state.anchor[k, d]) ** 2
-            row[_ANCHOR] = min(math.sqrt(total), LARGEST)
-    if len(model.grid) > 0:
-        row[_CENTRE_RANK] = rank(reference.centre[model.number], row[_CENTRE])
-        ground = numbers[_GROUND]
-        _advance(numbers, row, record)
-        _touch(state, k, here, record, beside, numbers[_GROUND] > ground, reference.rate[model.number], row, signals)
-        if record >= 0:  # what is made up around a record is told by its distance from it
-            numbers[_HELD] = 1.0
-            for p in range(SKETCH):
-                state.record[k, p] = grains[p]
-        if numbers[_HELD] > 0.0:
-            row[_AROUND] = math.log(FLOOR + math.sqrt(between(grains, state.record, k)) / unit)
-            signals[_S_AROUND] = row[_AROUND] if record < 0 else np.nan
-    w = seen % WINDOW
+            state.record[k, p] = room.grains[p]
+    if numbers[_HELD] > 0.0:
+        row[_AROUND] = math.log(FLOOR + math.sqrt(between(room.grains, state.record, k)) / unit)
+        room.signals[_S_AROUND] = row[_AROUND] if record < 0 else np.nan
+
+
+@inner
+def _keep(state, k, odds, klass, here, record, grains):  # type: ignore[no-untyped-def]
+    """Put the query among the last ones of its session."""
+    w = int(state.numbers[k, _COMPARED]) % WINDOW
     for p in range(SKETCH):
         state.sketches[k, p, w] = grains[p]
     state.records[k, w] = record >= 0
     state.hashes[k, w] = here
     state.odds[k, w] = odds
     state.classes[k, w] = klass & 0x7FFFFFFF if klass >= 0 else -1
-    numbers[_COMPARED] = seen + 1.0
+    state.numbers[k, _COMPARED] += 1.0
 
 
-@compiled
+@inlined
+def _ask(state, k, confidence, odds, klass, inputs, model, reference, room):  # type: ignore[no-untyped-def]
+    """What the input vector shows against the earlier ones of its session."""
+    unit = _locate(state, k, inputs, model, room)
+    here, changed = digest(inputs, state.prints, k)
+    beside = _compare(state, k, odds, klass, here, changed, unit, room)
+    _climb(state, k, confidence, inputs, unit, room)
+    record = -1
+    if len(model.grid) > 0:
+        row, signals, m = room.row, room.signals, model.number
+        record = find_record(reference, model, inputs)
+        row[_CENTRE_RANK] = rank(reference.centre[m], row[_CENTRE])
+        if not math.isnan(row[_NEAREST]):
+            row[_NEAREST_RANK] = signals[_S_NEARNESS] = rank(reference.nearest[m], row[_NEAREST])
+        anew = _advance(state.numbers[k], row, record)
+        _touch(state, k, here, record, beside, anew, reference.rate[m], row, signals)
+        _circle(state, k, record, unit, room)
+    _keep(state, k, odds, klass, here, record, room.grains)
+
+
+@inner
 def _recall(state, k, hashed, row, signals):  # type: ignore[no-untyped-def]
     """What the hash of an input vector shows, where the log has no more of it: whether it is a repeat."""
     seen = int(state.numbers[k, _COMPARED])
@@ -201,7 +233,7 @@ def _recall(state, k, hashed, row, signals):  # type: ignore[no-untyped-def]
     state.numbers[k, _COMPARED] = seen + 1.0
 
 
-@compiled
+@inner
 def _follow(moments, k, signals, row):  # type: ignore[no-untyped-def]
     """Running means and spreads of the signals (West 1979); a missing one leaves them as they are.
 
@@ -231,11 +263,21 @@ def _follow(moments, k, signals, row):  # type: ignore[no-untyped-def]
             row[_DEVIATIONS + place * len(_DECAY) + life] = math.sqrt(moments[k, life, 2, s]) if known else nothing
 
 
-@compiled
-def _begin(state, k):  # type: ignore[no-untyped-def]
+@inner
+def _blank(values):  # type: ignore[no-untyped-def]
+    for i in range(len(values)):  # an assignment to a slice takes a quarter of a second to compile
+        values[i] = np.nan
+
+
+@inner
+def _begin(state, k, time):  # type: ignore[no-untyped-def]
     """Forget what was counted for another session."""
+    numbers = state.numbers[k]
     for n in range(NUMBERS):
-        state.numbers[k, n] = 0.0
+        numbers[n] = 0.0
+    numbers[_TIME] = numbers[_FIRST] = time
+    numbers[_HIGH_ODDS], numbers[_LOW_ODDS] = -np.inf, np.inf
+    numbers[_LAST_ODDS], numbers[_LAST_CLASS] = np.nan, -1.0
     for life in range(len(_DECAY)):
         for kind in range(3):
             for s in range(_SIGNALS):
@@ -244,26 +286,22 @@ def _begin(state, k):  # type: ignore[no-untyped-def]
         state.different[k, w] = state.touched[k, w] = np.uint64(0)
 
 
-@compiled
-def step(state, k, time, confidence, klass, inputs, hashed, model, reference, room):  # type: ignore[no-untyped-def]
-    """Take one query of session ``k`` into its state; writes its features to ``room.row``, NaN where it tells none."""
-    row, signals = room.row, room.signals
-    numbers = state.numbers[k]
-    row[:] = np.nan
-    signals[:] = np.nan
-    count = numbers[_COUNT]
-    if count == 0.0:
-        _begin(state, k)
-        numbers[_TIME] = numbers[_FIRST] = time
-        numbers[_HIGH_ODDS], numbers[_LOW_ODDS] = -np.inf, np.inf
-        numbers[_LAST_ODDS], numbers[_LAST_CLASS] = np.nan, -1.0
+@inner
+def _time(numbers, time, row, signals):  # type: ignore[no-untyped-def]
+    """When the query came."""
     row[_DELTA] = time - numbers[_TIME]
     row[_LOG_GAP] = math.log(FLOOR + row[_DELTA])
-    if count > 0.0:
+    if numbers[_COUNT] > 0.0:
         signals[_S_GAP] = row[_LOG_GAP]
-    row[_EVENTS] = math.log1p(count)
+    row[_EVENTS] = math.log1p(numbers[_COUNT])
     row[_ELAPSED] = math.log1p(time - numbers[_FIRST])
+    numbers[_TIME] = time
+    numbers[_COUNT] += 1.0
 
+
+@inner
+def _answer(numbers, confidence, klass, model, reference, row, signals):  # type: ignore[no-untyped-def]
+    """What the model's answer shows. Returns its log-odds."""
     odds = np.nan
     if not math.isnan(confidence):
         odds = math.log((confidence + ODDS_FLOOR) / (1.0 - confidence + ODDS_FLOOR))
@@ -284,22 +322,39 @@ def step(state, k, time, confidence, klass, inputs, hashed, model, reference, ro
         if numbers[_LAST_CLASS] >= 0.0:
             row[_CLASS_CHANGE] = signals[_S_CLASS] = 1.0 if klass != numbers[_LAST_CLASS] else 0.0
         numbers[_LAST_CLASS] = klass
+    return odds
 
+
+@inner
+def _refit(state, k, width):  # type: ignore[no-untyped-def]
+    """The first vector, or one that those before cannot be compared with, begins the comparing anew."""
+    numbers = state.numbers[k]
+    if width != numbers[_WIDTH]:
+        numbers[_WIDTH] = width
+        numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
+        numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE], numbers[_HELD] = np.inf, -1.0, 0.0
+        for p in range(SKETCH):
+            state.centre[k, p] = 0.0
+
+
+@inlined
+def step(state, k, time, confidence, klass, inputs, hashed, model, reference, room):  # type: ignore[no-untyped-def]
+    """Take one query of session ``k`` into its state; writes its features to ``room.row``, NaN where it tells none."""
+    row, signals, numbers = room.row, room.signals, state.numbers[k]
+    _blank(row)
+    _blank(signals)
+    if numbers[_COUNT] == 0.0:
+        _begin(state, k, time)
+    _time(numbers, time, row, signals)
+    odds = _answer(numbers, confidence, klass, model, reference, row, signals)
     width = len(inputs) if len(inputs) > 0 or hashed == 0 else -1
     if width != 0:
-        if width != numbers[_WIDTH]:  # the first vector, or one that those before cannot be compared with
-            numbers[_WIDTH] = width
-            numbers[_COMPARED] = numbers[_SQUARES] = numbers[_MOST_CENTRE] = 0.0
-            numbers[_LEAST_NEAREST], numbers[_BEST_CONFIDENCE], numbers[_HELD] = np.inf, -1.0, 0.0
-            for p in range(SKETCH):
-                state.centre[k, p] = 0.0
-        if width > 0:
-            _ask(state, k, confidence, odds, klass, inputs, model, reference, room)
-        else:
-            _recall(state, k, hashed, row, signals)
+        _refit(state, k, width)
+    if width > 0:
+        _ask(state, k, confidence, odds, klass, inputs, model, reference, room)
+    elif width < 0:
+        _recall(state, k, hashed, row, signals)
     _follow(state.moments, k, signals, row)
-    numbers[_TIME] = time
-    numbers[_COUNT] = count + 1.0
 
 
 @compiled

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-import probewatch.data.features  # noqa: F401  (it says where compiled code is kept)
+from probewatch.data.compiled import compiled, inner
 from probewatch.data.events import Events
 
 REMEMBERED = 1 << 20  # request ids known again: 24 MiB
 HELD_BACK = 1 << 16  # events waiting for earlier ones, at most
 JUMP_S = 3600.0  # a clock this far ahead is believed when
 CONFIRMED = 3  # so many events in a row say so
-
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Requests(NamedTuple):
@@ -33,7 +30,7 @@ def new_requests(size: int = REMEMBERED) -> Requests:
     return Requests(np.zeros(size, np.int64), np.zeros(2 * size, np.int64), np.zeros(1, np.int64))
 
 
-@_compiled
+@inner
 def _place(table, key):  # type: ignore[no-untyped-def]
     mask = len(table) - 1
     at = key & mask
@@ -42,7 +39,7 @@ def _place(table, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@_compiled
+@inner
 def _drop(table, key):  # type: ignore[no-untyped-def]
     mask = len(table) - 1
     hole = _place(table, key)
@@ -58,7 +55,7 @@ def _drop(table, key):  # type: ignore[no-untyped-def]
     table[hole] = 0
 
 
-@_compiled
+@compiled
 def note_requests(requests, keys, repeated):  # type: ignore[no-untyped-def]
     """Remember (N,) keys, 0 for none; ``repeated`` (N,) becomes True for those that were known."""
     for i in range(len(keys)):

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-import probewatch.data.features  # noqa: F401  (it says where compiled code is kept)
+from probewatch.data.compiled import compiled, inner
 from probewatch.data.events import Events, text_buffers
 
 REGISTERS = 1 << 12  # of the counter of client-days: 1.6 % off, in 4 KiB
 DAY_S = 86_400.0
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-
-@_compiled
+@inner
 def _round(a, b, c, d):  # type: ignore[no-untyped-def]
     a += b
     c += d
@@ -40,7 +37,7 @@ def _round(a, b, c, d):  # type: ignore[no-untyped-def]
     return a, b, c, d
 
 
-@_compiled
+@inner
 def _absorb(a, b, c, d, word):  # type: ignore[no-untyped-def]
     d ^= word
     a, b, c, d = _round(a, b, c, d)
@@ -48,7 +45,7 @@ def _absorb(a, b, c, d, word):  # type: ignore[no-untyped-def]
     return a, b, c, d
 
 
-@_compiled
+@inner
 def _absorb_text(a, b, c, d, content, start, end):  # type: ignore[no-untyped-def]
     """Its length, then its bytes, eight at a time: no two rows of texts are the same words."""
     a, b, c, d = _absorb(a, b, c, d, np.uint64(end - start))
@@ -62,7 +59,7 @@ def _absorb_text(a, b, c, d, content, start, end):  # type: ignore[no-untyped-de
     return a, b, c, d
 
 
-@_compiled
+@inner
 def _finish(a, b, c, d):  # type: ignore[no-untyped-def]
     c ^= np.uint64(0xFF)
     for _ in range(3):
@@ -70,7 +67,7 @@ def _finish(a, b, c, d):  # type: ignore[no-untyped-def]
     return a ^ b ^ c ^ d
 
 
-@_compiled
+@compiled
 def _hash(secret, clients, client_ends, seconds, second_ends, thirds, third_ends, out):  # type: ignore[no-untyped-def]
     """``out`` (3, N): of the first text, of the first two, of all three."""
     for i in range(len(client_ends) - 1):
@@ -108,7 +105,7 @@ def hash_requests(events: Events, secret: NDArray[np.uint64]) -> NDArray[np.int6
     return np.where(np.diff(ends) == 0, 0, np.maximum(out[1], np.uint64(1)).view(np.int64))
 
 
-@_compiled
+@compiled
 def count_days(registers, clients, times):  # type: ignore[no-untyped-def]
     """Note each client's day in a HyperLogLog (Flajolet et al. 2007)."""
     for i in range(len(times)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from probewatch.network import Network, sigmoid
 from probewatch.score.batch import check_masks
 from probewatch.score.limits import Limits
 from probewatch.score.packed import Packed
-from probewatch.score.slots import OWNER, Slots, arrange, assign, gather, new_slots, purge, settle
+from probewatch.score.slots import OWNER, Layout, Slots, arrange, assign, new_slots, purge, settle
 
 MICRO_BATCH = 1024
 PURGED = 4096  # idle sessions freed before a micro-batch, at most
@@ -67,23 +67,6 @@ class Step:
         chosen = ranges(ends - lengths, lengths)
         values = np.concatenate(self.rows)[chosen]
         return Ragged(values, offsets_of(lengths)), self.logits[chosen], states
-
-
-class _Layout(NamedTuple):
-    """A micro-batch sorted by run: a session's consecutive events.
-
-    ``order`` (N,) the events; ``slot_of``, ``begins``, ``home`` (R,) slot, whether the session begins, and the last
-    run of the slot; ``offsets`` (R + 1,); ``lanes`` (2 * parts + 1,) the first run of each part's single events
-    and of its longer runs.
-    """
-
-    order: NDArray[np.int64]
-    slot_of: NDArray[np.int64]
-    begins: NDArray[np.bool_]
-    home: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    lanes: NDArray[np.int64]
-    parts: int
 
 
 class HeldSessions:
@@ -149,7 +132,7 @@ class HeldSessions:
 
     def _lay_out(
         self, events: Events, times: NDArray[np.float64], keys: NDArray[np.int64], arrival: int
-    ) -> tuple[_Layout, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    ) -> tuple[Layout, tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Slots and runs of the events, whose late ``times`` are changed; owners and peaks of who made room."""
         count, limits = len(events), self._limits
         run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
@@ -159,14 +142,11 @@ class HeldSessions:
             self.slots, keys[2], keys[1], unnamed, times, arrival, limits.gap_s, limits.idle_s,
             run_of, slot_of, begins, owners, peaks,
         )  # fmt: skip
-        order, offsets = np.empty(count, np.int64), np.empty(runs + 1, np.int64)
-        places, home = np.empty(runs, np.int64), np.empty(runs, np.int64)
         parts = limits.threads if count >= SPLIT_EVENTS else 1
-        lanes = arrange(self.slots, run_of, slot_of[:runs], parts, order, places, home, offsets)
-        layout = _Layout(order, slot_of[places], begins[places], home, offsets, lanes, parts)
+        layout = arrange(self.slots, run_of, slot_of[:runs], begins[:runs], parts)
         return layout, (owners[:crowded], peaks[:crowded])
 
-    def _work(self, layout: _Layout, part: int, sessions: Sessions, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _work(self, layout: Layout, part: int, sessions: Sessions, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Write the logits of one part's events, and give their features; each part has slots of its own."""
         first, long, end = layout.lanes[2 * part : 2 * part + 3].tolist()
         offsets, packed = layout.offsets, self._packed
@@ -198,7 +178,7 @@ class HeldSessions:
         return owners[:count], peaks[:count]
 
     def _settle(
-        self, layout: _Layout, logits: NDArray[np.float32], rows: list[NDArray[np.float32]], gone: tuple[Any, ...]
+        self, layout: Layout, logits: NDArray[np.float32], rows: list[NDArray[np.float32]], gone: tuple[Any, ...]
     ) -> Step:
         count, slot_of = len(logits), layout.slot_of
         out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
@@ -215,20 +195,17 @@ class HeldSessions:
 _NOTHING = np.zeros(0, object)
 
 
-def _sessions(events: Events, times: NDArray[np.float64], layout: _Layout) -> Sessions:
+def _sessions(events: Events, times: NDArray[np.float64], layout: Layout) -> Sessions:
     """The events in a new order as the feature step takes them; names that it does not read are left out."""
     order, begins, offsets = layout.order, layout.begins, layout.offsets
-    count, runs = len(order), len(begins)
-    out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(len(events.inputs))
-    ends = np.empty(count + 1, np.int64)
-    gather(
-        order, times, events.confidence, events.predicted_class, events.inputs, events.input_offsets, *out, ends
-    )  # fmt: skip
+    runs, starts = len(begins), events.input_offsets
+    widths = np.diff(starts)[order]
     models = events.model.dictionary_encode()
     codes = np.asarray(models.indices)[order[offsets[:-1]]]
     return Sessions(
         session=_NOTHING, client=_NOTHING, model=np.array(models.dictionary.to_pylist())[codes], offsets=offsets,
-        time_s=out[0], confidence=out[1], predicted_class=out[2], inputs=out[3], input_offsets=ends,
+        time_s=times[order], confidence=events.confidence[order], predicted_class=events.predicted_class[order],
+        inputs=events.inputs[ranges(starts[order], widths)], input_offsets=offsets_of(widths),
         label=np.full(runs, -1, np.int8), before=np.where(begins, 0, 1), ends=np.zeros(runs, bool),
     )  # fmt: skip
 

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.compiled import compiled, inner
 from probewatch.data.state import State, new_state
 
 LINE = 16  # words in a line of a processor's cache
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-
-@_compiled
+@inner
 def _copy(source, target):  # type: ignore[no-untyped-def]
     """Element by element: an assignment of slices compiles seconds of error messages."""
     for j in range(len(target)):
         target[j] = source[j]
 
 
-@_compiled
+@compiled
 def _load(rows, slot_of, home, begins, flat, bases, widths, states, first, last):  # type: ignore[no-untyped-def]
     for r in range(first, last):
         if begins[r]:
@@ -41,7 +39,7 @@ def _load(rows, slot_of, home, begins, flat, bases, widths, states, first, last)
         _copy(row[start : start + states.shape[1]], states[r])
 
 
-@_compiled
+@compiled
 def _store(rows, slot_of, home, flat, bases, widths, states, first, last):  # type: ignore[no-untyped-def]
     for r in range(first, last):
         if home[r] != r:

@@ -1,23 +1,21 @@
 """Which slot of the flat arrays keeps a session's state: a hash table, a list by last use, and what ends.
 
-All of it is compiled and works on a micro-batch at a time: no Python is run for an event.
+All of it works on a micro-batch at a time: no Python is run for an event.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-import probewatch.data.features  # noqa: F401  (it says where compiled code is kept)
+from probewatch.data.compiled import compiled, inner
+from probewatch.data.records import offsets_of
 
 HELD, FRESH, FREE, RUNS, IDLE, CROWDED, LATE = range(7)  # places in Slots.counts
 KEY, OWNER, TIME, SEEN, EVENTS, PEAK, FIRST, RUN = range(8)  # columns of Slots.book
 BEFORE, AFTER = range(2)  # columns of Slots.links
-
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Slots(NamedTuple):
@@ -69,7 +67,7 @@ def new_slots(size: int) -> Slots:
     return Slots(book, book.view(np.float64), table, links, np.zeros(size, np.int32), np.zeros(7, np.int64))
 
 
-@_compiled
+@inner
 def _find(slots, key):  # type: ignore[no-untyped-def]
     """The place of a key in the table, or the empty place where it would go."""
     mask = len(slots.table) - 1
@@ -79,7 +77,7 @@ def _find(slots, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@_compiled
+@inner
 def _forget(slots, slot):  # type: ignore[no-untyped-def]
     """Take a session out of the table and the list, and give its slot back."""
     mask = len(slots.table) - 1
@@ -101,14 +99,14 @@ def _forget(slots, slot):  # type: ignore[no-untyped-def]
     slots.counts[HELD] -= 1
 
 
-@_compiled
+@inner
 def _unlink(slots, slot):  # type: ignore[no-untyped-def]
     before, after = slots.links[slot, BEFORE], slots.links[slot, AFTER]
     slots.links[before, AFTER] = after
     slots.links[after, BEFORE] = before
 
 
-@_compiled
+@inner
 def _link(slots, slot):  # type: ignore[no-untyped-def]
     """Put a slot at the end of the list."""
     last = len(slots.book)
@@ -119,7 +117,7 @@ def _link(slots, slot):  # type: ignore[no-untyped-def]
     slots.links[last, BEFORE] = slot
 
 
-@_compiled
+@compiled
 def purge(slots, before_s, owners, peaks, gone):  # type: ignore[no-untyped-def]
     """Free the least recently used slots whose last query is older; how many, at most ``len(gone)``."""
     count, size = 0, len(slots.book)
@@ -134,7 +132,7 @@ def purge(slots, before_s, owners, peaks, gone):  # type: ignore[no-untyped-def]
     return count
 
 
-@_compiled
+@compiled
 def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, slot_of, begins, gone, peaks):  # type: ignore[no-untyped-def]
     """Give each of N events its slot, and cut each slot's events into runs, of one session each.
 
@@ -189,65 +187,56 @@ def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, 
     return runs, crowded
 
 
-@_compiled
-def arrange(slots, run_of, slot_of, parts, order, places, home, offsets):  # type: ignore[no-untyped-def]
+class Layout(NamedTuple):
+    """A micro-batch sorted by run: a session's consecutive events.
+
+    ``order`` (N,) the events; ``slot_of``, ``begins``, ``home`` (R,) slot, whether the session begins, and the last
+    run of the slot; ``offsets`` (R + 1,); ``lanes`` (2 * parts + 1,) the first run of each part's single events
+    and of its longer runs.
+    """
+
+    order: NDArray[np.int64]
+    slot_of: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+    home: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    lanes: NDArray[np.int64]
+    parts: int
+
+
+def arrange(
+    slots: Slots, run_of: NDArray[np.int64], slot_of: NDArray[np.int64], begins: NDArray[np.bool_], parts: int
+) -> Layout:
     """Sort events by run, and runs by the part that their slot is in, single events before longer runs.
 
     The graph is fastest on sequences of one length. Runs of one slot keep their order: they count as long.
-    ``order`` (N,) gets the events in their new order, ``places`` (R,) the old number of each run, ``home`` (R,)
-    the new number of the last run of its slot, ``offsets`` (R + 1,) where each begins. Returns (2 * parts + 1,)
-    the first run of each part's singles and long ones.
+
+    Args:
+        slots: as :func:`assign` left them.
+        run_of, slot_of, begins: what that gave for N events and R runs.
+        parts: that the runs are worked on in.
     """
-    runs, base = len(slot_of), slots.counts[RUNS] - len(slot_of)
-    lengths = np.zeros(runs, np.int64)
-    for i in range(len(run_of)):
-        lengths[run_of[i]] += 1
-    lane = np.empty(runs, np.int64)
-    for r in range(runs):
-        lane[r] = 2 * (slot_of[r] % parts) + (lengths[r] > 1)
-    for r in range(runs):
-        last = slots.book[slot_of[r], RUN] - base
-        if last != r:
-            lane[r] = lane[last] = 2 * (slot_of[r] % parts) + 1
-    firsts = np.zeros(2 * parts + 1, np.int64)
-    for r in range(runs):
-        firsts[lane[r] + 1] += 1
-    for at in range(2 * parts):
-        firsts[at + 1] += firsts[at]
-    nexts = firsts[: 2 * parts].copy()
-    new = np.empty(runs, np.int64)
-    for r in range(runs):
-        new[r] = nexts[lane[r]]
-        places[new[r]] = r
-        offsets[new[r] + 1] = lengths[r]
-        nexts[lane[r]] += 1
-    offsets[0] = 0
-    for r in range(runs):
-        offsets[r + 1] += offsets[r]
-        home[new[r]] = new[slots.book[slot_of[r], RUN] - base]
-    ends = offsets[:runs].copy()
-    for i in range(len(run_of)):
-        r = new[run_of[i]]
-        order[ends[r]] = i
-        ends[r] += 1
-    return firsts
+    lengths, own = np.bincount(run_of, minlength=len(slot_of)), np.arange(len(slot_of))
+    last = slots.book[slot_of, RUN] - (slots.counts[RUNS] - len(slot_of))
+    long = lengths > 1
+    shared = np.flatnonzero(last != own)
+    long[shared] = long[last[shared]] = True
+    lane = 2 * (slot_of % parts) + long
+    places = np.argsort(lane, kind="stable")
+    new = np.empty_like(places)
+    new[places] = own
+    return Layout(
+        order=np.argsort(new[run_of], kind="stable"),
+        slot_of=slot_of[places],
+        begins=begins[places],
+        home=new[last[places]],
+        offsets=offsets_of(lengths[places]),
+        lanes=offsets_of(np.bincount(lane, minlength=2 * parts)),
+        parts=parts,
+    )
 
 
-@_compiled
-def gather(order, times, confidence, klass, inputs, ends, out_times, out_confidence, out_class, out_inputs, out_ends):  # type: ignore[no-untyped-def]
-    """The columns in a new order."""
-    at = 0
-    out_ends[0] = 0
-    for i in range(len(order)):
-        source = order[i]
-        out_times[i], out_confidence[i], out_class[i] = times[source], confidence[source], klass[source]
-        for d in range(ends[source], ends[source + 1]):
-            out_inputs[at] = inputs[d]
-            at += 1
-        out_ends[i + 1] = at
-
-
-@_compiled
+@compiled
 def settle(slots, order, slot_of, begins, offsets, scores, threshold, last_decides, out, places, ended):  # type: ignore[no-untyped-def]
     """From the scores of R runs, sorted by run, to their slots, and to what each event shows in its old order.
 
@@ -273,7 +262,7 @@ def settle(slots, order, slot_of, begins, offsets, scores, threshold, last_decid
             alert[at] = over if last_decides else reals[PEAK] >= threshold
 
 
-@_compiled
+@compiled
 def _restore(slots, order):  # type: ignore[no-untyped-def]
     for slot in order:
         slots.table[_find(slots, slots.book[slot, KEY])] = slot + 1

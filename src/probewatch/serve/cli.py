@@ -139,11 +139,13 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a detector on labelled sessions and write a report."""
+    from probewatch.data.features import compile_ahead
     from probewatch.serve.screen import Screen
     from probewatch.serve.show import counts_line, show_evaluated
 
     screen = Screen(as_json=as_json, quiet=quiet)
     detector, logs = choose_detector(logs)
+    compile_ahead()
     need_training_extra()
     from probewatch.learn.trial import evaluate_detector
 
@@ -179,10 +181,12 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Give a verdict on every session of a log."""
+    from probewatch.data.features import compile_ahead
     from probewatch.serve.screen import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
     detector, logs = choose_detector(logs)
+    compile_ahead()
     known = chosen_profiles(profiles, targets, key, screen)
     with open_log(logs, fields, gap, rejects, screen) as log:
         _score(detector, log, out, threshold, allow, screen, known, prior)
