@@ -59,6 +59,7 @@ def test_a19_only_model_queries_are_queries(tmp_path: Path) -> None:
         ('{"a":' * 5000, "the line is not JSON (it is nested too deeply)"),
         (json.dumps(event(user=None, task="")), "fields 'client' and 'session' are both missing"),
         (json.dumps(event(user={"id": 1})), "field 'client' is an object, expected text or a number"),
+        (json.dumps(event(user="a\ud800", task="")), "field 'client' holds half a surrogate pair"),
         (json.dumps(event(time=None)), "field 'time' is missing"),
         (json.dumps(event(time="yesterday")), "field 'time' is text, expected ISO 8601"),
         (json.dumps(event(time=-5)), "field 'time' is a negative number, expected ISO 8601"),

@@ -52,5 +52,5 @@ def test_a_file_with_two_budgets_or_another_mistake_is_refused(tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"mine\.toml: .*'hiden' is no setting"):
         read_settings(path, Config())
     path.write_text("= broken")
-    with pytest.raises(ConfigError, match="not a configuration in TOML form"):
+    with pytest.raises(ConfigError, match="the configuration is not TOML"):
         read_settings(path, Config())

@@ -54,7 +54,7 @@ def test_a_bidirectional_network_cannot_decide_by_its_peak() -> None:
 def test_a_broken_file_is_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="not a configuration in TOML form"):
+    with pytest.raises(ConfigError, match="the configuration is not TOML"):
         read_config(path, Config())
 
 

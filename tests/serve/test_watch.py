@@ -88,7 +88,9 @@ def test_without_a_bundle_the_packaged_detector_watches_and_every_line_is_accoun
     log = tmp_path / "queries.jsonl"
     log.write_bytes(lines + b"{broken\n[]\n")
     words = ("--alerts", tmp_path / "alerts.jsonl", "--json")
-    told = json.loads(watch(log, *words).stdout)
+    done = watch(log, *words)
+    assert done.stderr.count("No profile of") == 1
+    told = json.loads(done.stdout)
     assert told["rejects"] == 2
     assert told["read"] == told["events"] + told["duplicates"] + told["skipped"] + told["rejects"]
     live = json.loads(piped(log.read_bytes(), *words).stdout)

@@ -139,8 +139,10 @@ class FieldMap:
         """
         try:
             table = tomllib.loads(Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise MappingError(f"{path}: the field mapping cannot be read ({error}); expected TOML.") from error
+        except OSError as error:
+            raise MappingError(f"{path}: the field mapping cannot be read ({error.strerror}).") from error
+        except ValueError as error:
+            raise MappingError(f"{path}: the field mapping is not TOML ({error}).") from error
         try:
             return cls.from_table(table)
         except MappingError as error:

@@ -123,6 +123,9 @@ class RejectList:
 def explain(problem: int, found: Callable[[str], Any]) -> str:
     """Why a line was rejected, in a sentence; ``found`` gives the value of one of our fields."""
     if problem == codes.NO_CLIENT:
+        halved = [name for name in ("client", "session") if _is_halved(found(name))]
+        if halved:
+            return f"field '{halved[0]}' holds half a surrogate pair, expected Unicode text; repair or drop the line"
         return "fields 'client' and 'session' are both missing, expected at least one; check the field mapping"
     if problem == codes.NO_TIME:
         return "field 'time' is missing, expected the time of the query; check the field mapping"
@@ -187,6 +190,11 @@ def _describe(name: str, value: Any) -> str:
     if name == "client" and isinstance(value, str):
         return "text that begins like a list or an object"
     return kind_of(value)
+
+
+def _is_halved(value: Any) -> bool:
+    """Text that JSON can spell and Unicode does not have."""
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _as_number(value: Any) -> Any:

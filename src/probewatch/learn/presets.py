@@ -241,8 +241,10 @@ def read_config(path: Path | str, base: Config) -> Config:
     """
     try:
         settings = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not a configuration in TOML form: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: the configuration is not TOML ({error}).") from error
     try:
         return base.with_changes(settings)
     except ConfigError as error:

@@ -247,7 +247,7 @@ def show_log(screen: Screen, log: Log) -> None:
     }  # fmt: skip
     screen.table(pairs_table("Log", pairs))
     examples = [str(one) for one in log.rejected[:10]]
-    for sentence in examples:
+    for sentence in examples[1:]:  # the first was told when the log was read
         screen.note(f"rejected: {sentence}")
     screen.json({**summary, "examples": examples})
 

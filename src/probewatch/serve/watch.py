@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probewatch.data.wording import listed
 from probewatch.errors import ConfigError
 from probewatch.serve.exits import name_of
 from probewatch.serve.options import AllowFile, Gap, Json, KeyFile, Map, ProfilesDir, Quiet, TargetsDir
@@ -30,6 +31,7 @@ COMMIT_S = 1.0  # between commits, where not said
 SHOWN_S = 1.0  # between renewals of the metrics
 ALERT_S = 0.1  # between commits when there are alerts to deliver
 SHOWN_REJECTS = 10
+TOLD_MODELS = 4096
 
 _GAP, _IDLE, _SESSIONS, _TOLERANCE, _QUIET = 1800.0, 86_400.0, 262_144, 2.0, 1800.0
 
@@ -137,6 +139,7 @@ class _Watch:
         self._seconds, self._timed, self._rejects = 0.0, 0, 0
         self._counts: Counts | None = None
         self._live = False
+        self._models: set[str] = set()  # of which it was told whether they have a profile
 
     def open_sinks(self, alerts: Path | None, webhook: str | None, dead_letter: Path) -> None:
         """Open the sinks and give them what a killed run did not."""
@@ -235,6 +238,7 @@ class _Watch:
         screen.json({name: value for name, value in counts.items() if name != "lag_s"})
 
     def _push(self, events: Events) -> None:
+        self._tell_models(events)
         started = time.perf_counter()
         scores = self._scorer.push(events)
         self._note(started, len(scores), scores.news)
@@ -289,6 +293,18 @@ class _Watch:
         dead = [sink.dead for sink in self._sinks if hasattr(sink, "dead")]
         extra = {"dead_letters": dead[0]} if dead else {}
         return {**numbers, **extra, "seconds": self._seconds, "timed": self._timed}
+
+    def _tell_models(self, events: Events) -> None:
+        """Say once of each model, up to some thousands, that it has no profile, where the detector makes use of one."""
+        if not self._scorer.bundle.wants_profiles or len(self._models) >= TOLD_MODELS:
+            return
+        fresh = set(events.model.unique().to_pylist()) - self._models
+        self._models |= fresh
+        lacking = sorted(name or "(none)" for name in fresh - self._scorer.profiles.keys())
+        if lacking:
+            self._screen.note(
+                f"No profile of {listed(lacking)}: queries there are judged by what needs none (see --profiles)."
+            )
 
     def _tell_reject(self, reject: Reject) -> None:
         self._rejects += 1
