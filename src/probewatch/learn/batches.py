@@ -52,12 +52,15 @@ class Sequences:
         self.lengths = torch.from_numpy(sequences.lengths)
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """(B, T, F) events padded with their own last step, and (B,) lengths; T is the longest's."""
+        """(B, T, F) events padded with their own last step, and (B,) lengths; T is the longest's.
+
+        In memory they lie step by step, as an LSTM reads them: otherwise it would copy them first.
+        """
         chosen = torch.from_numpy(indices)
         lengths = self.lengths[chosen]
-        steps = torch.minimum(torch.arange(int(lengths.max())), lengths[:, None] - 1)  # (B, T)
-        rows = (self.starts[chosen, None] + steps).to(self.values.device)
-        return self.values[rows], lengths
+        steps = torch.minimum(torch.arange(int(lengths.max()))[:, None], lengths - 1)  # (T, B)
+        rows = (self.starts[chosen] + steps).to(self.values.device)
+        return self.values[rows].transpose(0, 1), lengths
 
 
 class SequenceDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):

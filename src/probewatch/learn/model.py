@@ -69,18 +69,23 @@ class LSTMClassifier(nn.Module):
         """(B, T) or (B, T, outputs) logits after each step of (B, T, F) events; one direction only, no packing."""
         if self.bidirectional:
             raise DataError("a bidirectional model has no score before the end of a sequence; use one direction.")
-        states, _ = self.lstm(events)  # (B, T, H)
-        logits = self.linear(self.dropout(states))
+        states = self._states(events)
+        logits = self.linear(self.dropout(states))  # (T, B, outputs)
         if self.skip is not None:
-            logits = logits + self.skip(events)
-        return logits.squeeze(-1)  # type: ignore[no-any-return]
+            logits = logits + self.skip(events.transpose(0, 1))
+        return logits.squeeze(-1).transpose(0, 1)  # type: ignore[no-any-return]
+
+    def _states(self, events: Tensor) -> Tensor:
+        """(T, B, H) states after each step of (B, T, F) events. In this order they lie in memory, and their gradient
+        need not be copied."""
+        states: Tensor = self.lstm(events)[0]
+        return states.transpose(0, 1)
 
     def _last(self, events: Tensor, lengths: Tensor) -> Tensor:
         """(B, H) without packing, which torch's fast CPU path does not know: a forward LSTM cannot
         see the padding behind a sequence's end, so its output at length - 1 is the final state."""
-        states, _ = self.lstm(events)  # (B, T, H)
-        last_states: Tensor = states[torch.arange(len(states), device=states.device), lengths.to(states.device) - 1]
-        return last_states
+        states = self._states(events)
+        return states[lengths.to(states.device) - 1, torch.arange(len(events), device=states.device)]
 
     def _last_packed(self, events: Tensor, lengths: Tensor) -> Tensor:
         """(B, H or 2 H) by the article's way (A10): sort, pack, run, restore the order."""
