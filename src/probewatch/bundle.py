@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -92,19 +92,24 @@ class Overlap:
         clients, models: how many the log has.
         known_clients: how many of the clients it learned from.
         new_models: the models that it did not learn from.
+        unscaled_models: those of them that no profile tells of.
     """
 
     clients: int
     known_clients: int
     models: int
     new_models: tuple[str, ...]
+    unscaled_models: tuple[str, ...]
 
     @classmethod
-    def of(cls, bundle: Bundle, clients: Iterable[str], models: Iterable[str]) -> Overlap:
-        """The overlap of a log with these distinct clients and models."""
+    def of(
+        cls, bundle: Bundle, clients: Iterable[str], models: Iterable[str], profiled: Collection[str] = ()
+    ) -> Overlap:
+        """The overlap of a log with these distinct clients and models, some of which have a profile."""
         known = [client_key(client) in bundle.clients for client in clients]
         models = sorted(models)
-        return cls(len(known), sum(known), len(models), tuple(one for one in models if one not in bundle.scales))
+        new = tuple(one for one in models if one not in bundle.scales)
+        return cls(len(known), sum(known), len(models), new, tuple(one for one in new if one not in profiled))
 
     def sentences(self) -> list[str]:
         """What a person should know of it: nothing where all clients are new and all models known."""
@@ -117,14 +122,18 @@ class Overlap:
         if self.new_models:
             names = listed(name or "(none)" for name in self.new_models)
             told.append(
-                f"{_share(len(self.new_models), self.models, 'model')} not in the detector's training"
-                f" ({names}): their inputs are scaled by each session's own spread."
+                f"{_share(len(self.new_models), self.models, 'model')} not in the detector's training ({names})"
+                + (
+                    "; without a profile, inputs are scaled by each session's own spread."
+                    if self.unscaled_models
+                    else "."
+                )
             )
         return told
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON values."""
-        return {**asdict(self), "new_models": list(self.new_models)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def _share(some: int, all_: int, noun: str) -> str:

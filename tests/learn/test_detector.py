@@ -299,7 +299,13 @@ def test_clients_and_models_that_training_met_or_did_not_are_told(
     assert len(own["notes"]) == 1
     same = evaluate_detector(bundle, replace(labelled, sha256="another"), tmp_path)
     held = own["overlap"]["clients"]
-    assert same["overlap"] == {"clients": 24, "known_clients": 24 - held, "models": 1, "new_models": []}
+    assert same["overlap"] == {
+        "clients": 24,
+        "known_clients": 24 - held,
+        "models": 1,
+        "new_models": [],
+        "unscaled_models": [],
+    }
     assert same["notes"] == [
         f"{24 - held} of 24 clients were in the detector's training; it may do better on them than on others."
     ]
@@ -309,7 +315,13 @@ def test_clients_and_models_that_training_met_or_did_not_are_told(
         model=np.where(labelled.label == 1, "wine", "credit").astype(object),
     )
     new = evaluate_detector(bundle, replace(labelled, sessions=named, sha256="another"), tmp_path)
-    assert new["overlap"] == {"clients": 24, "known_clients": 0, "models": 2, "new_models": ["wine"]}
+    assert new["overlap"] == {
+        "clients": 24,
+        "known_clients": 0,
+        "models": 2,
+        "new_models": ["wine"],
+        "unscaled_models": ["wine"],
+    }
     assert "1 of 2 models was not in the detector's training (wine)" in new["notes"][0]
 
 

@@ -131,8 +131,12 @@ class FieldMap:
         return replace(self, inputs=None, digest=self.digest or str(self.inputs))
 
     @classmethod
-    def load(cls, path: Path | str) -> FieldMap:
+    def load(cls, path: Path | str, *, records: bool = False) -> FieldMap:
         """Read a TOML file with one table, ``[fields]``, of our names and the log's paths.
+
+        Args:
+            path: the file.
+            records: it may be for records, which need neither client nor time.
 
         Raises:
             MappingError: the file cannot be read, or has unknown names or wrong values; all are named.
@@ -144,13 +148,13 @@ class FieldMap:
         except ValueError as error:
             raise MappingError(f"{path}: the field mapping is not TOML ({error}).") from error
         try:
-            return cls.from_table(table)
+            return cls.from_table(table, records=records)
         except MappingError as error:
             raise MappingError(f"{path}: {error}") from error
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> FieldMap:
-        """The mapping in a parsed TOML document ``{"fields": {name: path}}``.
+    def from_table(cls, table: Mapping[str, Any], *, records: bool = False) -> FieldMap:
+        """The mapping in a parsed TOML document ``{"fields": {name: path}}``; see :meth:`load`.
 
         Raises:
             MappingError: it holds unknown names or wrong values; all are named.
@@ -170,7 +174,7 @@ class FieldMap:
             else:
                 mistakes.append(f"{name} is {value!r}, expected a dotted path in quotes")
         try:
-            mapped = cls(**values)
+            mapped = cls(**values, records=records)
         except MappingError as error:
             mistakes.append(re.split("mistakes?: ", str(error), maxsplit=1)[1].rstrip("."))
         if mistakes:

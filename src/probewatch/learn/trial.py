@@ -54,7 +54,7 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
     metrics, predictions = measure(data, sequences, bundle.graph, bundle.threshold, config, tested, shift=shift)
     predictions["split"] = np.where(counted, "test", "left out").astype(object)
     met = tested[~data.aside[tested]]
-    overlap = Overlap.of(bundle, set(data.sessions.client[met]), set(data.sessions.model[met]))
+    overlap = Overlap.of(bundle, set(data.sessions.client[met]), set(data.sessions.model[met]), data.profiles)
     notes += overlap.sentences()
     metrics |= {"notes": notes, "overlap": overlap.to_json(), "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
     metrics["prior"] = bundle.prior if prior is None else prior

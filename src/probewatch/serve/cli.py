@@ -302,7 +302,7 @@ def _score(
             bar(tally.events, log.counts.events, "")
     if prior is not None:
         screen.note(tell_prior(prior, bundle.prior))
-    overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"))
+    overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"), scorer.profiles)
     told = tell_unprofiled(models, scorer.profiles, screen) if bundle.wants_profiles else {}
     told["prior"] = scorer.prior
     show_verdicts(screen, log, tally, scorer.threshold, out, overlap, told)

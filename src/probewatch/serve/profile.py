@@ -45,6 +45,7 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Keep what you know of your model as a profile: distributions and keyed hashes, and none of its records."""
+    from probewatch.data.fields import FieldMap
     from probewatch.data.profiles import KEY_FILE, take_key, write_profiles
     from probewatch.serve.screen import Screen
 
@@ -54,7 +55,7 @@ def profile(
         raise ConfigError("expected one of --train FILE with --holdout FILE, --targets DIR and --from-log LOG.")
     if targets is None and model is None:
         raise ConfigError("--model NAME is missing, expected the model's name in the logs.")
-    mapped = _map(fields)
+    mapped = FieldMap.load(fields, records=not from_log) if fields else None
     if from_log:
         made, secret = {str(model): _estimated(from_log, mapped, str(model), screen)}, b""
         where = None
@@ -116,12 +117,6 @@ def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Scree
 def _some(models: Mapping[str, int]) -> str:
     shown = ", ".join(sorted(name or "(none)" for name in models)[:SHOWN_MODELS])
     return shown + (", …" if len(models) > SHOWN_MODELS else "")
-
-
-def _map(fields: Path | None) -> FieldMap | None:
-    from probewatch.data.fields import FieldMap
-
-    return FieldMap.load(fields) if fields else None
 
 
 def _owned(
