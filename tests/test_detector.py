@@ -1,12 +1,16 @@
 """The detector that comes with the package."""
 
 import json
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 from typer.testing import CliRunner
 
-from probewatch.bundle import read_own
+from probewatch.bundle import read_bundle, read_own
+from probewatch.data.logs import read_logs
+from probewatch.score.batch import Scorer
 from probewatch.serve.cli import app
 
 
@@ -32,3 +36,14 @@ def test_a_folder_alone_lacks_a_log(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["score", str(tmp_path)])
     assert ran.exit_code == 2
     assert "expected a LOG" in " ".join(ran.output.split())
+
+
+def test_it_knows_no_model_by_name() -> None:
+    own = read_own()
+    trained_on = read_bundle(own.folder).scales
+    with as_file(files("probewatch") / "sample") as sample, read_logs([sample / "new.jsonl.gz"]) as log:
+        (sessions,) = log.sessions()
+    names = dict(zip(np.unique(sessions.model), trained_on, strict=False))
+    namesake = replace(sessions, model=np.array([names[model] for model in sessions.model], object))
+    (theirs,), (namesakes,) = (Scorer(own).score([one], why=False) for one in (sessions, namesake))
+    np.testing.assert_array_equal(namesakes.score, theirs.score)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -204,11 +204,13 @@ def read_bundle(folder: Path | str) -> Bundle:
 def read_own() -> Bundle:
     """The detector that comes with the package; see its README.md for what it was trained on and what it does.
 
+    It knows no model by name: a reader's ``digits-forest`` is not the one that training had under that name.
+
     Raises:
         BundleError: the package was damaged.
     """
     with as_file(files("probewatch") / "detector") as folder:
-        return read_bundle(folder)
+        return replace(read_bundle(folder), scales={})
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
