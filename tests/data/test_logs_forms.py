@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 from raw_log import ARTICLE, assert_balanced, event, write
@@ -227,3 +228,36 @@ def test_the_paths_of_a_mapping_that_a_log_lacks_are_named(tmp_path: Path) -> No
 def test_a_log_of_sessions_without_clients_takes_the_session_for_the_client(tmp_path: Path) -> None:
     with read_logs([write(tmp_path / "a.jsonl", [event(user=None)])]) as log:
         assert log.all_sessions().client.tolist() == ["t1"]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_columns_whose_names_differ_by_capitals_alone_are_kept_apart(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"a.{form}"
+    table = pa.table(
+        {"Client": ["x", "x"], "client": ["u", "v"], "t": [1.0, 2.0], "Conf": [0.9, 0.8], "conf": [0.1, 0.2]}
+    )
+    if form == "csv":
+        pc.write_csv(table, path)
+    else:
+        pq.write_table(table, path)
+    for confidence, expected in (("conf", [0.1, 0.2]), ("Conf", [0.9, 0.8])):
+        with read_logs([path], fields=FieldMap(client="client", time="t", confidence=confidence)) as log:
+            sessions = log.all_sessions()
+        assert sessions.client.tolist() == ["u", "v"]
+        assert sessions.confidence.tolist() == expected
+
+
+def test_a_header_that_has_a_mapped_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("client,t,conf,conf\nu,1,0.5,7\n")
+    with pytest.raises(MappingError, match=r"a\.csv: the header has 'conf' more than once"):
+        read_logs([path], fields=FieldMap(client="client", time="t", confidence="conf"))
+    with read_logs([path], fields=FieldMap(client="client", time="t")) as log:
+        assert log.counts.events == 1
+
+
+def test_a_header_that_is_no_csv_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("client,t," + "x" * 200_000 + "\nu,1,2\n")
+    with pytest.raises(MappingError, match=r"a\.csv: its header is not CSV \(field larger"):
+        read_logs([path], fields=FieldMap(client="client", time="t"))

@@ -74,8 +74,9 @@ def read(content: bytes, name: str = "log.jsonl", fields: FieldMap | None = None
     return None
 
 
+whole = st.integers() | st.sampled_from([10**400, -(10**400)])  # JSON spells numbers that no double holds
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | whole | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("astpxl"), inner, max_size=3),
     max_leaves=6,
 )
@@ -87,8 +88,8 @@ hostile_lines = st.one_of(
         lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     ),
     st.fixed_dictionaries(
-        {"a": st.sampled_from(["u", "v"]), "t": st.integers(0, 99), "x": st.lists(st.integers(), max_size=2)},
-        optional={"p": st.floats(), "id": st.integers(0, 3), "l": st.sampled_from([0, 1, True, "x"])},
+        {"a": st.sampled_from(["u", "v"]), "t": st.integers(0, 99), "x": st.lists(whole, max_size=2)},
+        optional={"p": st.floats() | whole, "id": st.integers(0, 3), "l": st.sampled_from([0, 1, True, "x"])},
     ).map(lambda value: json.dumps(value).encode()),
 )
 
@@ -268,3 +269,12 @@ def test_a_mapping_into_every_kind_of_value_is_safe() -> None:
     assert read(line, fields=FieldMap(client="a", time="x")) is None
     assert read(line, fields=FieldMap(client="a", session="A", time="t")) is None
     assert RAW.time == "timestamp"
+
+
+@pytest.mark.parametrize("huge", [10**400, -(10**400)], ids=["above", "below"])
+def test_a_whole_number_that_no_double_holds_is_rejected_in_the_articles_form(huge: int) -> None:
+    step = {"response_confidence": 0.5, "time_delta_since_last_query": 1.0, "distance_from_anchor_vector": 0.5, "x": 1}
+    sequence = [step, *(step | {field: huge} for field in step)]
+    counts = read(json.dumps({"task": {"is_malicious": True, "sequence": sequence}}).encode(), "log.json")
+    assert counts is not None
+    assert (counts.events, counts.rejects) == (2, 3)  # a column that is none of the three is missing there

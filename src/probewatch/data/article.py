@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from probewatch.data.rejects import kind_of
+from probewatch.data.rejects import is_finite, kind_of
 from probewatch.data.spool import EVENT
 from probewatch.errors import LogError
 
@@ -108,7 +108,7 @@ def _key(name: str) -> dict[str, str]:
 
 
 def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    return math.nan if value is None or not is_finite(value) else float(value)
 
 
 def _problem(event: Any, required: list[str]) -> str:
@@ -116,7 +116,7 @@ def _problem(event: Any, required: list[str]) -> str:
         return f"the event is {kind_of(event)}, expected an object of numbers; drop it"
     for name in required:
         value = event.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_finite(value):
             return f"field {name!r} is {kind_of(value)}, expected a finite number; correct or drop the event"
     if CONFIDENCE in required and not 0 <= event[CONFIDENCE] <= 1:
         return f"field {CONFIDENCE!r} is below 0 or above 1, expected a probability; drop the event"

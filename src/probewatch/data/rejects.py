@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -166,7 +167,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, int | float):
-        if not math.isfinite(value):
+        if not is_finite(value):
             return "not finite"
         return "a negative number" if value < 0 else "a number"
     if isinstance(value, str):
@@ -176,6 +177,15 @@ def kind_of(value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
     return "null" if value is None else "no number and no text"
+
+
+def is_finite(number: int | float) -> bool:
+    """Whether a double holds it; JSON spells whole numbers that none does.
+
+    >>> is_finite(10**308), is_finite(10**400), is_finite(float("nan"))
+    (True, False, False)
+    """
+    return abs(number) <= sys.float_info.max
 
 
 def _describe(name: str, value: Any) -> str:

@@ -31,8 +31,8 @@ from probewatch.data.spool import (
     quote_text,
     vector_of,
 )  # fmt: skip
-from probewatch.data.wording import counted
-from probewatch.errors import LogError
+from probewatch.data.wording import counted, listed
+from probewatch.errors import LogError, MappingError
 
 ROWS_A_BATCH = 65_536
 NOT_A_ROW = "not a row of the table"
@@ -72,7 +72,8 @@ class TableReader:
         if not len(rows.line):
             return found
         with self._spool.cursor() as cursor:
-            cursor.register("source", rows.table.append_column("line", pa.array(rows.line)))
+            table = rows.table.rename_columns(_places(rows.table.column_names))
+            cursor.register("source", table.append_column("line", pa.array(rows.line)))
             cursor.execute(insert_statement(self._raw, self._fields, base=base)).fetchall()
             rejects = find_rejects(cursor, base + int(rows.line[0]), base + int(rows.line[-1]))
         for arrival, problem in rejects:
@@ -94,7 +95,11 @@ class TableReader:
 def read_csv_blocks(
     blocks: Iterator[Block], fields: Callable[[list[str]], FieldMap]
 ) -> Iterator[tuple[FieldMap, Rows]]:
-    """The rows of a CSV file and the mapping that ``fields`` makes of its header; a quoted value ends on its line."""
+    """The rows of a CSV file and the mapping that ``fields`` makes of its header; a quoted value ends on its line.
+
+    Raises:
+        MappingError: the header is no CSV, or has a mapped column more than once.
+    """
     names: list[str] = []
     delimiter = ","
     mapped: FieldMap | None = None
@@ -104,11 +109,39 @@ def read_csv_blocks(
         if mapped is None and len(usable):
             header = block.text(int(usable[0])).lstrip("\ufeff")
             delimiter = max(DELIMITERS, key=header.count)
-            names = next(csv.reader([header], delimiter=delimiter), [])
+            names = _header(header, delimiter)
             mapped = fields(names)
+            _refuse_twice(names, mapped.paths())
             usable = usable[1:]
         if mapped is not None:
             yield mapped, _parse_csv(block, usable, names, delimiter, rejected)
+
+
+def _header(line: str, delimiter: str) -> list[str]:
+    """The names of the columns.
+
+    Raises:
+        MappingError: the line is no CSV.
+    """
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise MappingError(
+            f"its header is not CSV ({error}), expected the columns' names; give another file."
+        ) from error
+
+
+def _refuse_twice(names: list[str], paths: Sequence[str]) -> None:
+    """Refuse a header that has a mapped column more than once.
+
+    Raises:
+        MappingError: it has.
+    """
+    twice = [path for path in paths if names.count(path) > 1]
+    if twice:
+        raise MappingError(
+            f"the header has {listed(map(repr, twice))} more than once, expected one; rename the others."
+        )
 
 
 def _parse_csv(
@@ -188,13 +221,15 @@ def read_parquet(file: pq.ParquetFile, path: Path, fields: FieldMap) -> Iterator
     names = file.schema_arrow.names
     tops = {one if one in names else split_path(one)[0] for one in fields.paths()}
     row = 1
-    wanted = ", ".join(quote_name(name) for name in sorted(tops & set(names)))
-    query = f"SELECT {wanted} FROM read_parquet({quote_text(glob.escape(str(path)))})"
+    kept = [at for at, name in enumerate(names) if name in tops]
+    source = f"read_parquet({quote_text(glob.escape(str(path)))})"
     try:
         # by DuckDB: before version 26 Arrow cannot read a null among lists of a fixed size
         with duckdb.connect() as connection:
-            for batch in connection.sql(query).to_arrow_reader(ROWS_A_BATCH):
-                table = pa.Table.from_batches([batch])
+            theirs = connection.sql(f"FROM {source}").columns  # a name that another has in other letters is changed
+            wanted = ", ".join(quote_name(theirs[at]) for at in kept)
+            for batch in connection.sql(f"SELECT {wanted} FROM {source}").to_arrow_reader(ROWS_A_BATCH):
+                table = pa.Table.from_batches([batch]).rename_columns([names[at] for at in kept])
                 yield Rows(np.arange(row, row + len(table), dtype=np.int64), table, [])
                 row += len(table)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -262,8 +297,14 @@ def _keys(names: Sequence[str], path: str) -> tuple[str, ...]:
     return (path,) if path in names else split_path(path)
 
 
+def _places(names: Sequence[str]) -> list[str]:
+    """What the columns are called in SQL, where names differ by more than their capitals."""
+    return [f"column{place}" for place in range(len(names))]
+
+
 def _reference(schema: pa.Schema, path: str) -> str:
-    return ".".join(quote_name(key) for key in _keys(schema.names, path))
+    top, *inner = _keys(schema.names, path)
+    return ".".join([_places(schema.names)[schema.names.index(top)], *map(quote_name, inner)])
 
 
 def _type(schema: pa.Schema, path: str) -> Any:

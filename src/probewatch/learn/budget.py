@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from probewatch.data.rejects import is_finite
 from probewatch.data.wording import listed
 from probewatch.errors import ConfigError
 from probewatch.learn.presets import Config, read_config
@@ -68,4 +68,4 @@ def read_settings(path: Path | str, base: Config) -> tuple[Config, dict[str, Any
 
 def _counts(daily: Mapping[str, Any], name: str) -> bool:
     value = daily.get(name)
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value) and value > 0
