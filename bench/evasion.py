@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.bundle import Bundle, read_bundle, session_key
+from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events
 from probewatch.data.labels import read_labels
 from probewatch.data.logs import read_logs
@@ -144,16 +144,10 @@ def long_outcome(bundle: Bundle, events: Events, profiles: Profiles | None = Non
     return peak, int(counts["incidents"]), counts["alerts_per_client_day"]
 
 
-def held_out(bundle: Bundle, sessions: Sessions) -> NDArray[np.bool_]:
-    """(S,) sessions that the bundle did not learn from."""
-    keys = zip(sessions.session, sessions.client, strict=True)
-    return np.array([session_key(session, client) in bundle.held_out for session, client in keys], bool)
-
-
 def figures(bundle: Bundle, sessions: Sessions, label: NDArray[np.int8], profiles: Profiles | None = None) -> str:
     """The tables, as Markdown."""
     tried = partial(outcome, bundle, profiles=profiles)
-    test = held_out(bundle, sessions)
+    test = bundle.holds_out(sessions)
     chosen = np.flatnonzero(test & (label == 1) & (sessions.lengths >= 10))
     benign = np.flatnonzero(test & (label == 0))
     attacks = [events_of(sessions, s) for s in chosen]

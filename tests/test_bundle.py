@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from probewatch.bundle import MANIFEST, Bundle, is_bundle, read_bundle, session_key, write_bundle
+from probewatch.bundle import MANIFEST, Bundle, is_bundle, read_bundle, session_keys, write_bundle
 from probewatch.data.artefacts import dump_json, sealed
 from probewatch.errors import BundleError, OutputError
+from probewatch.learn.labelled import Labelled
 from probewatch.network import Network
 
 
@@ -158,6 +161,11 @@ def test_an_unwritable_folder_is_a_sentence(bundle: Bundle, tmp_path: Path) -> N
         write_bundle(tmp_path / "file", bundle.manifest, graph=b"", weights=b"", scales={}, held_out=[], card="")
 
 
-def test_a_session_key_tells_pairs_apart_that_join_to_the_same_text() -> None:
-    assert session_key("a", "bc") != session_key("ab", "c")
-    assert session_key("\ud800", "c") == session_key("\ud800", "c")
+def test_sessions_that_join_to_the_same_text_and_those_of_another_model_are_told_apart(
+    bundle: Bundle, labelled: Labelled
+) -> None:
+    names = [("a", "bc", "m"), ("ab", "c", "m"), ("a", "bc", "n"), ("\ud800", "c", "m")]
+    session, client, model = (np.array(column, object) for column in zip(*names, strict=True))
+    sessions = replace(labelled.sessions.take(np.arange(4)), session=session, client=client, model=model)
+    tested = replace(bundle, held_out=frozenset(session_keys(sessions.take(np.array([0])))))
+    assert tested.holds_out(sessions).tolist() == [True, False, False, False]

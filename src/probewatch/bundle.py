@@ -15,8 +15,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from probewatch.data.artefacts import dump_json, is_sealed, replace_file, sealed, sha256_of
 from probewatch.data.columns import FEATURES
+from probewatch.data.records import Sessions
 from probewatch.data.scales import Scale
 from probewatch.data.wording import counted, listed
 from probewatch.errors import BundleError, OutputError
@@ -37,7 +41,7 @@ class Bundle:
             baseline, configuration, versions, data, metrics.
         graph: the serialised ONNX graph.
         scales: usual queries of the models it was trained on.
-        held_out: keys of the test sessions of its training log, see :func:`session_key`.
+        held_out: keys of the test sessions of its training log, see :func:`session_keys`.
         clients: keys of the clients that it learned from, see :func:`client_key`.
     """
 
@@ -58,6 +62,10 @@ class Bundle:
         """Whether a profile would tell it more than it knows without."""
         return any(FEATURES[name].group in ("profile", "members") for name in self.features)
 
+    def holds_out(self, sessions: Sessions) -> NDArray[np.bool_]:
+        """(S,) whether it was tested on a session of its training log, and so did not learn from it."""
+        return np.array([key in self.held_out for key in session_keys(sessions)], bool)
+
     @property
     def threshold(self) -> float:
         """A session whose score reaches it raises an alert."""
@@ -74,14 +82,19 @@ def is_bundle(path: Path | str) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def session_key(session: str, client: str) -> str:
-    """A short hash that tells a session again without naming it."""
-    return hashlib.blake2b(f"{client}\0{session}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def session_keys(sessions: Sessions) -> list[str]:
+    """A short hash of each session that tells it again without naming it; a task over two models is two sessions."""
+    named = zip(sessions.session, sessions.client, sessions.model, strict=True)
+    return [_key(f"{client}\0{session}\0{model}") for session, client, model in named]
 
 
 def client_key(client: str) -> str:
     """A short hash that tells a client again without naming it."""
-    return session_key("", client)
+    return _key(f"{client}\0")
+
+
+def _key(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -209,11 +209,8 @@ def test_a_report_or_bundle_on_a_full_disk_is_a_sentence(labelled: Labelled, qui
 
 
 def _shuffled_test_labels(data: Labelled, bundle: Bundle) -> Labelled:
-    from probewatch.bundle import session_key
-
     label = data.label.copy()
-    keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
-    held = np.array([key in bundle.held_out for key in keys])
+    held = bundle.holds_out(data.sessions)
     random = np.random.default_rng(0)
     confidence = data.sessions.confidence.copy()
     inside = np.repeat(held, data.sessions.lengths)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from probewatch.bundle import Bundle, client_key, session_key, write_bundle
+from probewatch.bundle import Bundle, client_key, session_keys, write_bundle
 from probewatch.data.ragged import Ragged
 from probewatch.errors import ConfigError
 from probewatch.learn.card import describe_network, write_card
@@ -103,9 +103,9 @@ def train_detector(
         "versions": {name: version(name) for name in ("probewatch", "torch", "numpy", "onnxruntime", "scikit-learn")}
         | {"python": platform.python_version()},
     }
-    keys = [session_key(data.sessions.session[s], data.sessions.client[s]) for s in split.test]
     bundle = write_bundle(
-        folder, manifest, graph=graph, weights=_weights([one.model for one in fitted]), scales=scales, held_out=keys,
+        folder, manifest, graph=graph, weights=_weights([one.model for one in fitted]), scales=scales,
+        held_out=session_keys(data.sessions.take(split.test)),
         clients={client_key(client) for client in data.sessions.client[ground.learned]},
         card=write_card(manifest, metrics, len(scales)),
     )  # fmt: skip

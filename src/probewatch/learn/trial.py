@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.bundle import Bundle, Overlap, session_key
+from probewatch.bundle import Bundle, Overlap
 from probewatch.data.features import compute
 from probewatch.data.ragged import Ragged
 from probewatch.errors import DataError
@@ -42,8 +42,7 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
     config = Config().with_changes(bundle.manifest["config"])
     notes, counted = [], data.label >= 0
     if data.sha256 == bundle.manifest["data"]["sha256"]:
-        keys = [session_key(*pair) for pair in zip(data.sessions.session, data.sessions.client, strict=True)]
-        counted &= np.array([key in bundle.held_out for key in keys])
+        counted &= bundle.holds_out(data.sessions)
         notes.append("This is the log that the detector was trained on: only the sessions of its test split count.")
     counted |= data.aside
     tested = np.flatnonzero(counted)
