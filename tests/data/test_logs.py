@@ -18,7 +18,7 @@ from raw_log import ARTICLE, assert_balanced, event, write
 
 from probewatch.data.fields import FieldMap
 from probewatch.data.logs import read_logs
-from probewatch.errors import LogError, OutputError
+from probewatch.errors import ConfigError, LogError, OutputError
 
 
 def test_the_raw_form_gives_every_column(tmp_path: Path) -> None:
@@ -351,3 +351,33 @@ def test_scratch_files_that_cannot_be_kept_are_a_sentence(tmp_path: Path) -> Non
     )
     told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
     assert told.startswith("OutputError /nowhere: the scratch files of the log cannot be kept there")
+
+
+def test_a_log_given_twice_is_told_and_one_named_in_two_ways_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "\n".join(json.dumps(event(step)) for step in range(3)) + "\n"
+    Path("a.jsonl").write_text(lines)
+    with gzip.open("b.jsonl.gz", "wt") as file:
+        file.write(lines)
+    Path("c.jsonl").write_text(json.dumps(event(7)) + "\n")
+    with read_logs(["a.jsonl", tmp_path / "a.jsonl", "c.jsonl"]) as log:
+        assert (log.counts.events, log.repeats) == (4, ())
+    with read_logs(["a.jsonl", "c.jsonl", "b.jsonl.gz"]) as log:
+        assert (log.counts.events, log.repeats) == (7, (("a.jsonl", "b.jsonl.gz"),))
+
+
+def test_one_path_is_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event(0)) + "\n")
+    with read_logs(str(path)) as log:
+        assert log.counts.events == 1
+
+
+def test_rejects_that_would_replace_the_log_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event(0)) + "\n")
+    with pytest.raises(ConfigError, match="it is the log itself, expected another file; choose another --rejects"):
+        read_logs([path], rejects=tmp_path / "x" / ".." / "a.jsonl")
+    assert path.read_text() == json.dumps(event(0)) + "\n"

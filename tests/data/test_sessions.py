@@ -165,4 +165,6 @@ def test_a_log_that_does_not_fit_in_memory_goes_to_disk(tmp_path: Path, monkeypa
     queries = [query(f"c{n % 50}", n) | {"x": vectors[n % 100]} for n in range(50_000)]  # 400 MB of inputs
     with open_log(tmp_path, queries, gap_s=60) as log:
         sums = [chunk.inputs.sum() for chunk in log.sessions(chunk_events=10_000)]
-    assert sum(sums) == 500 * np.sum(vectors)
+        parts = list(log.events(10_000))
+    assert sum(sums) == sum(part.inputs.sum() for part in parts) == 500 * np.sum(vectors)
+    assert np.all(np.diff(np.concatenate([part.time_s for part in parts])) >= 0)

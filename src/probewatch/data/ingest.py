@@ -59,6 +59,7 @@ class Ingest:
         self._arrival = 0
         self._sample: list[str] = []  # JSON lines, to tell which fields a log has
         self.cut_short: list[str] = []  # names of the files that break off
+        self.repeats: list[tuple[str, str]] = []  # names of files that hold the same queries
 
     def read(self, path: Path, name: str) -> None:
         """Read one file, which rejects call ``name``.
@@ -103,6 +104,7 @@ class Ingest:
         if absent:
             names = listed(repr(path) for path in absent)
             raise MappingError(f"no line has {names}; {suggest_fields(fields_of(self._sample))}.")
+        self.repeats = self._spool.repeats(self._files)
         return Counts(self._read, events, duplicates, skipped, rejects)
 
     def _read_lines(self, path: Path) -> None:

@@ -15,18 +15,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import duckdb
+import pyarrow as pa
 
 from probewatch.data.events import Events
 from probewatch.data.fields import FieldMap
 from probewatch.data.ingest import Ingest
-from probewatch.data.live import COLUMNS as LIVE
 from probewatch.data.records import Sessions
 from probewatch.data.rejects import Counts, Reject, RejectList
 from probewatch.data.sessions import iter_sessions, to_iso
-from probewatch.data.spool import EVENT, Spool
+from probewatch.data.spool import BY_SESSION, EVENT, IN_TIME, Order, Spool
 from probewatch.data.tables import first_line
 from probewatch.data.wording import listed
-from probewatch.errors import LogError, OutputError
+from probewatch.errors import ConfigError, LogError, OutputError
 
 MEMORY_BYTES = 704 << 20  # of DuckDB; what does not fit is kept on disk
 STDIN = "-"
@@ -44,6 +44,7 @@ class Log:
         reasons: kind of reject to number.
         paths: the files, in the order read.
         cut_short: names of the compressed files whose end is missing; what came before was read.
+        repeats: pairs of names of files that hold the same queries, which were read twice.
     """
 
     def __init__(self, spool: Spool, paths: Sequence[Path], ingest: Ingest, counts: Counts, gap_s: float) -> None:
@@ -54,6 +55,7 @@ class Log:
         self.rejected: list[Reject] = ingest.rejects.kept
         self.reasons: dict[str, int] = dict(sorted(ingest.rejects.kinds.items()))
         self.cut_short = tuple(ingest.cut_short)
+        self.repeats = tuple(ingest.repeats)
 
     def __enter__(self) -> Self:
         return self
@@ -75,9 +77,18 @@ class Log:
         """
         (widest,) = self._spool.rows("SELECT coalesce(max(width), 0) FROM spool")[0]
         rows = max(min(chunk_events, CHUNK_INPUTS // max(widest, 1)), 1)
+        batches = self._sorted(rows, BY_SESSION)
+        yield from iter_sessions(batches, gap_s=self._gap_s, chunk_events=rows, given=self._spool.given)
+
+    def _sorted(self, rows: int, order: Order) -> Iterator[pa.RecordBatch]:
+        """The queries in an order, ``rows`` at a time.
+
+        Raises:
+            OutputError: there is no disk to sort them on.
+            LogError: there is no memory to sort them in.
+        """
         try:
-            batches = self._spool.batches(rows)
-            yield from iter_sessions(batches, gap_s=self._gap_s, chunk_events=rows, given=self._spool.given)
+            yield from self._spool.batches(rows, order)
         except (duckdb.IOException, OSError) as error:
             raise _scratch_error(self._spool.folder, error) from error
         except duckdb.Error as error:
@@ -91,13 +102,8 @@ class Log:
         """
         if self._spool.given:
             raise LogError("the log holds the article's ready-made features, expected queries; use `probewatch score`.")
-        query = f"SELECT {LIVE} FROM spool WHERE problem = {EVENT} ORDER BY time_s, arrival"
-        try:
-            with self._spool.cursor() as cursor:
-                for batch in cursor.sql(query).to_arrow_reader(rows):
-                    yield Events.from_table(batch)
-        except duckdb.Error as error:
-            raise LogError(f"the log's queries cannot be sorted ({first_line(error)}); free memory or disk.") from error
+        for batch in self._sorted(rows, IN_TIME):
+            yield Events.from_table(batch)
 
     def all_sessions(self) -> Sessions:
         """All sessions at once, whole: for logs that fit in memory."""
@@ -157,7 +163,7 @@ class Log:
 
 
 def read_logs(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | str | Path,
     *,
     fields: FieldMap | None = None,
     gap_s: float = 1800.0,
@@ -167,7 +173,7 @@ def read_logs(
     """Read files of queries; close the log (or use ``with``) to free its memory and disk.
 
     Args:
-        paths: files, or patterns such as ``logs/*.jsonl.gz``; each the article's feature JSON, its raw
+        paths: one or several files, or patterns such as ``logs/*.jsonl.gz``; each the article's feature JSON, its raw
             event log, or JSON lines, CSV or Parquet with a field mapping; plain or gzip. ``-`` is what comes in
             on standard input, which is first written to disk.
         fields: where the log keeps its fields; without it JSON lines are read as the article's raw events.
@@ -177,10 +183,14 @@ def read_logs(
 
     Raises:
         LogError: a file is missing or unreadable, or not one query was found.
+        ConfigError: ``rejects`` is one of the files.
         OutputError: the rejects, or the scratch files that sorting needs, cannot be written.
         MappingError: the log lacks the fields of a client and session or of the time, or the mapping is wrong.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     found = expand(paths)
+    if rejects and Path(rejects).resolve() in {path.resolve() for path in found}:
+        raise ConfigError(f"{rejects}: it is the log itself, expected another file; choose another --rejects.")
     total = done = 0
 
     def advance(size_bytes: int) -> None:
@@ -244,11 +254,11 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
     Raises:
         LogError: there are none, or one stands for nothing or for a folder; all such are named.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by where it really is
     mistakes = [] if paths else ["no log was given"]
     for path in paths:
         if path == STDIN:
-            found[Path(STDIN)] = None
+            found[Path(STDIN)] = Path(STDIN)
             continue
         names = [str(path)] if Path(path).exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
         matched = [Path(name) for name in sorted(names)]
@@ -256,10 +266,11 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
         if not files:
             folder = any(match.is_dir() for match in matched)
             mistakes.append(f"{path} is {'a folder' if folder else 'no file' if matched else 'not there'}")
-        found.update(dict.fromkeys(files))
+        for file in files:
+            found.setdefault(file.resolve(), file)
     if mistakes:
         raise LogError(f"{listed(mistakes, joint='; ')}; expected files, or patterns that match some.")
-    return list(found)
+    return list(found.values())
 
 
 def _hash_file(path: Path) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -21,8 +21,17 @@ COLUMNS = """arrival BIGINT, problem UTINYINT, client VARCHAR, session VARCHAR, 
     time_s DOUBLE, confidence DOUBLE, predicted BIGINT, inputs DOUBLE[], width INTEGER,
     request VARCHAR, label TINYINT, digest UBIGINT"""
 
-EMITTED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs", "label", "arrival", "digest")
-ORDER = "client, model, session, time_s, arrival"
+
+class Order(NamedTuple):
+    """How queries are sorted, and which columns of them are wanted then."""
+
+    keys: str
+    columns: tuple[str, ...]
+
+
+ASKED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs")
+BY_SESSION = Order("client, model, session, time_s, arrival", (*ASKED, "label", "arrival", "digest"))
+IN_TIME = Order("time_s, arrival", (*ASKED, "request"))
 SHUFFLED_ROWS = 8192
 WIDE = 128  # inputs a query, from where DuckDB's sort may give up for want of memory
 
@@ -144,7 +153,7 @@ class Spool:
         self.rows(f"CREATE TABLE spool ({COLUMNS})")
         self.given: list[str] = []
         self._memory_bytes = memory_bytes
-        self._shuffled: Shuffle | None = None
+        self._shuffled: dict[Order, Shuffle] = {}
 
     def close(self) -> None:
         """Free the memory and the disk."""
@@ -234,15 +243,34 @@ class Spool:
             " QUALIFY row_number() OVER (PARTITION BY client, request ORDER BY arrival) > 1)"
         )
 
-    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """The queries, ordered by client, model, session, time and arrival."""
-        columns = [*EMITTED, *(f"given_{name}" for name in self.given)]
+    def repeats(self, files: Sequence[tuple[int, str]]) -> list[tuple[str, str]]:
+        """Pairs of files that hold the same queries.
+
+        Args:
+            files: arrival before the first line of each, and its name.
+        """
+        if len(files) < 2:
+            return []
+        table = pa.table({"before": pa.array([at for at, _ in files], pa.int64()), "file": range(len(files))})
+        self.connection.register("files", table)
+        sums = self.rows(
+            "SELECT list(file ORDER BY file) FROM (SELECT file, count(*) AS queries,"
+            " sum(hash(client, session, model, time_s, confidence, width)) AS content"
+            f" FROM spool ASOF JOIN files ON arrival > before WHERE problem = {EVENT} GROUP BY file)"
+            " GROUP BY queries, content HAVING count(*) > 1"
+        )
+        self.connection.unregister("files")
+        return [(files[first][1], files[other][1]) for ((first, *others),) in sorted(sums) for other in others]
+
+    def batches(self, rows: int, order: Order) -> Iterator[pa.RecordBatch]:
+        """The queries, ``rows`` at a time."""
+        columns = [*order.columns, *(f"given_{name}" for name in self.given)]
         wanted = ", ".join(quote_name(name) for name in columns)
         count, inputs = self.rows(f"SELECT count(*), coalesce(sum(width), 0) FROM spool WHERE problem = {EVENT}")[0]
         wide = inputs > WIDE * count and 8 * inputs > self._memory_bytes // 4
         done = 0
         if not wide:
-            query = f"SELECT {wanted} FROM spool WHERE problem = {EVENT} ORDER BY {ORDER}"
+            query = f"SELECT {wanted} FROM spool WHERE problem = {EVENT} ORDER BY {order.keys}"
             try:
                 with self.cursor() as cursor:
                     for batch in cursor.sql(query).to_arrow_reader(rows):
@@ -252,23 +280,24 @@ class Spool:
                 wide = True
         if wide:
             size = max(count * self._memory_bytes // max(64 * inputs, 1), 1)  # an eighth of the memory each
-            for batch in self._shuffle(wanted, size).batches(rows, columns):
+            for batch in self._shuffle(wanted, size, order).batches(rows, columns):
                 if done < len(batch):
                     yield batch.slice(done)
                 done = max(done - len(batch), 0)
 
-    def _shuffle(self, wanted: str, rows_a_file: int) -> Shuffle:
-        if self._shuffled is None:
+    def _shuffle(self, wanted: str, rows_a_file: int, order: Order) -> Shuffle:
+        if order not in self._shuffled:
             self.rows(
-                f"CREATE TABLE ranked AS SELECT arrival, row_number() OVER (ORDER BY {ORDER}) - 1 AS rank"
+                f"CREATE TABLE ranked AS SELECT arrival, row_number() OVER (ORDER BY {order.keys}) - 1 AS rank"
                 f" FROM spool WHERE problem = {EVENT}"
             )
             query = f"SELECT {wanted}, rank FROM spool JOIN ranked USING (arrival)"
             with self.cursor() as cursor:
                 reader = cursor.sql(query).to_arrow_reader(min(rows_a_file, SHUFFLED_ROWS))
-                self._shuffled = Shuffle(iter(reader), self.folder / "sorted", rows_a_file=rows_a_file)
+                folder = self.folder / f"sorted-{len(self._shuffled)}"
+                self._shuffled[order] = Shuffle(iter(reader), folder, rows_a_file=rows_a_file)
             self.rows("DROP TABLE ranked")
-        return self._shuffled
+        return self._shuffled[order]
 
 
 def find_rejects(cursor: duckdb.DuckDBPyConnection, first: int, last: int) -> list[tuple[int, int]]:

@@ -38,6 +38,8 @@ def open_log(logs: list[str], fields: Path | None, gap: float, rejects: Path | N
         )
     for name in log.cut_short:
         screen.warn(f"{name}: breaks off before its end; what came before was read. Fetch it anew.")
+    for first, other in log.repeats:
+        screen.warn(f"{other}: holds the same queries as {first}, and so they count twice. Name one of the two.")
     if log.early:
         screen.note(
             f"{log.early:,} of {log.counts.events:,} queries lie before 1973: small numbers are read as seconds since"
