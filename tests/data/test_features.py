@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import runpy
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -379,3 +380,14 @@ def test_unknown_and_repeated_names_are_refused() -> None:
         compute(session, ["log_gap", "log_gap"], {})
     with pytest.raises(ConfigError, match="unknown features"):
         compute(session, [], {})
+
+
+def test_one_long_name_of_a_model_costs_no_more_than_itself() -> None:
+    sessions = make_sessions(2000, 5, inputs=2, seed=0)
+    named = np.array(["m" * 1_000_000, *["m"] * 1999], object)
+    tracemalloc.start()
+    compute(dataclasses.replace(sessions, model=named), ["log_odds"], {})
+    learn_scales(dataclasses.replace(sessions, model=named))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # as an array of text: 8 GB

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.profile import Profile, Records, build_profile
-from probewatch.data.records import Sessions, ranges
+from probewatch.data.records import Sessions, coded, ranges
 from probewatch.data.scales import CLIP
 from probewatch.errors import ProfileError
 
@@ -54,10 +54,11 @@ def _distinct(sessions: Sessions, random: np.random.Generator) -> tuple[NDArray[
     if not np.any(widths):
         return np.zeros((0, 0)), np.zeros(0)
     width = int(np.bincount(widths[widths > 0]).argmax())
-    client = np.repeat(sessions.client.astype(str), sessions.lengths)
+    clients, of = coded(sessions.client)
+    client = np.repeat(of, sessions.lengths)
     parts = []
-    for name in np.unique(client):
-        queries = np.flatnonzero((client == name) & (widths == width))
+    for place in range(len(clients)):
+        queries = np.flatnonzero((client == place) & (widths == width))
         starts = sessions.input_offsets[:-1][queries]
         vectors = sessions.inputs[ranges(starts, np.full(len(starts), width))].reshape(-1, width)
         first = np.unique(vectors, axis=0, return_index=True)[1]

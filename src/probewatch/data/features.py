@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probewatch.data.columns import ARTICLE, DEFAULT, FAMILIAR, FEATURES, SIGNALS, WINDOW, check_names
 from probewatch.data.profile import Profiles, reference_of, with_profiles
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions
+from probewatch.data.records import Sessions, coded
 from probewatch.data.scales import SKETCH, Scales, table_of
 from probewatch.data.sketches import signs_of
 from probewatch.data.state import Room, State, new_state
@@ -51,19 +51,19 @@ def compute(
         raise DataError(f"the log has no column {missing}, expected all of {list(ARTICLE)}; add what is missing.")
     state = state or new_state(1, anchor_width(sessions, names))
     slots = np.zeros(len(sessions), np.int64) if slots is None else slots
-    models, rows = np.unique(sessions.model.astype(str), return_inverse=True)
+    models, rows = coded(sessions.model)
     columns = np.array([list(FEATURES).index(name) for name in names], np.int64)
     out = np.empty((len(sessions.time_s), len(names)), np.float32)
     profiles = profiles or {}
-    table = table_of(with_profiles(scales, profiles), models.tolist())
+    table = table_of(with_profiles(scales, profiles), models)
     digest = sessions.digest if len(sessions.digest) else np.zeros(len(sessions.time_s), np.uint64)
     told = sessions.time_s, sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets
     run(
-        state, slots, sessions.before == 0, sessions.offsets, rows.astype(np.int64), *map(_read_only, told), digest,
-        table, reference_of(profiles, models.tolist(), table.inputs), columns, _room(sessions), out,
+        state, slots, sessions.before == 0, sessions.offsets, rows, *map(_read_only, told), digest,
+        table, reference_of(profiles, models, table.inputs), columns, _room(sessions), out,
     )  # fmt: skip
     if FAMILIAR in names:
-        familiar = np.where(np.isin(models, list(scales)), np.float32(1.0), np.float32(np.nan))[rows]
+        familiar = np.array([1.0 if model in scales else np.nan for model in models], np.float32)[rows]
         out[:, list(names).index(FAMILIAR)] = np.repeat(familiar, sessions.lengths)
     for name, column in sessions.given.items():
         if name in names:

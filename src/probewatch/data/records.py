@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +122,22 @@ class Sessions:
             arrival=np.minimum.reduceat(arrival, np.flatnonzero(starts)) if len(arrival) else arrival,
             digest=np.concatenate(digests) if any(len(part.digest) for part in parts) else np.zeros(0, np.uint64),
         )
+
+
+def coded(names: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The different names in their order, and (n,) the place of each in them.
+
+    An array of text would give every name the room of the longest.
+
+    >>> coded(["b", "a", "b"])
+    (['a', 'b'], array([1, 0, 1]))
+    """
+    place: dict[str, int] = {}
+    first = np.fromiter((place.setdefault(name, len(place)) for name in names), np.int64)
+    order = sorted(place)
+    rank = np.empty(len(order), np.int64)
+    rank[[place[name] for name in order]] = np.arange(len(order))
+    return order, rank[first]
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probewatch.data.records import Sessions, ranges
+from probewatch.data.records import Sessions, coded, ranges
 
 SKETCH = 16  # dimensions of the random projection in which distances are taken
 QUANTILES = np.linspace(0.0, 1.0, 65)  # at which a model's usual confidences are kept
@@ -84,9 +84,9 @@ def learn_scales(sessions: Sessions, *, seed: int = 0) -> dict[str, Scale]:
 
     Each distinct input counts once, so that a health check's thousand repeats do not become the norm.
     """
+    models, of = coded(sessions.model)
     return {
-        str(model): _learn(sessions.take(sessions.model == model), np.random.default_rng(seed))
-        for model in np.unique(sessions.model.astype(str))
+        model: _learn(sessions.take(of == place), np.random.default_rng(seed)) for place, model in enumerate(models)
     }
 
 

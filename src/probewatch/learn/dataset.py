@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from probewatch.data.columns import FEATURES
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions
+from probewatch.data.records import Sessions, coded
 from probewatch.data.wording import counted
 from probewatch.errors import DataError
 from probewatch.learn.presets import Config
@@ -84,7 +84,7 @@ def _divide_by_client(
     sessions: Sessions, label: NDArray[np.int8], indices: NDArray[np.int64], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Whole clients are held out, the share taken of the clients of each class."""
-    clients, of = np.unique(sessions.client[indices].astype(str), return_inverse=True)
+    clients, of = coded(sessions.client[indices])
     attacker = np.zeros(len(clients), bool)
     np.logical_or.at(attacker, of, label[indices] == 1)
     random = np.random.default_rng(seed)
@@ -121,7 +121,7 @@ def folds_by_client(
     Raises:
         DataError: a class has only one client.
     """
-    clients, of = np.unique(sessions.client[indices].astype(str), return_inverse=True)
+    clients, of = coded(sessions.client[indices])
     attacker = np.zeros(len(clients), bool)
     np.logical_or.at(attacker, of, label[indices] == 1)
     folds = min(folds, int(attacker.sum()), int((~attacker).sum()))

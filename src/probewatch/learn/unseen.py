@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.records import coded
 from probewatch.data.wording import counted
 from probewatch.errors import DataError
 from probewatch.learn.dataset import Split, split_sessions
@@ -91,13 +92,13 @@ def divide(data: Labelled, thing: Thing, config: Config) -> Parts:
     Raises:
         DataError: too few clients or sessions are left.
     """
-    left, owner = sessions_of(data, thing), data.by_actor.client
-    others = eligible(data) & ~np.isin(owner.astype(str), owner[left].astype(str))
+    left, owner = sessions_of(data, thing), coded(data.by_actor.client)[1]
+    others = eligible(data) & ~np.isin(owner, owner[left])
     split = split_sessions(data.by_actor, data.label, others, config)
     if thing.kind == "none":
         return Parts(left, split)
     tested = split.test[data.label[split.test] == 0] if thing.kind == "attack" else np.zeros(0, np.int64)
-    free = split.test[~np.isin(owner[split.test].astype(str), owner[tested].astype(str))]
+    free = split.test[~np.isin(owner[split.test], owner[tested])]
     train, test = np.sort(np.concatenate([split.train, free])), np.sort(np.concatenate([left, tested]))
     return Parts(left, Split(train, split.valid, test))
 
