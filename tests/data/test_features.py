@@ -383,7 +383,7 @@ def test_unknown_and_repeated_names_are_refused() -> None:
 
 
 def test_one_long_name_of_a_model_costs_no_more_than_itself() -> None:
-    sessions = make_sessions(2000, 5, inputs=2, seed=0)
+    sessions = make_sessions(2000, 5, inputs=5, seed=0)
     named = np.array(["m" * 1_000_000, *["m"] * 1999], object)
     tracemalloc.start()
     compute(dataclasses.replace(sessions, model=named), ["log_odds"], {})

@@ -118,15 +118,16 @@ def test_resuming_says_from_where_or_why_not(labelled: Labelled, quick: Config, 
     for config, epochs in ((quick, 3), (quick, 3), (replace(quick, seed=9), 2)):
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path, told=_stop_after(epochs))
-    with pytest.raises(KeyboardInterrupt):
-        train_detector(
-            replace(labelled, sha256="other"), quick, tmp_path, resume=True, note=notes.append, told=_stop_after(1)
-        )
+    elsewhere = replace(labelled.sessions, confidence=labelled.sessions.confidence / 2)
+    for data in (replace(labelled, sha256="other"), replace(labelled, sha256="other", sessions=elsewhere)):
+        with pytest.raises(KeyboardInterrupt):
+            train_detector(data, quick, tmp_path, resume=True, note=notes.append, told=_stop_after(1))
     assert notes == [
         f"Nothing to resume, so training starts anew: no stopped run is in {tmp_path}.",
         "Resuming the stopped run after epoch 3 of network 1.",
         "Nothing to resume, so training starts anew: the stopped run had other settings (seed).",
         "Nothing to resume, so training starts anew: the stopped run had another log.",
+        "Nothing to resume, so training starts anew: the stopped run read the log in another way (--map, --gap).",
     ]
 
 

@@ -24,7 +24,7 @@ from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.networks import Told, conclude, fit_folds, prepare
 from probewatch.learn.presets import Config
 from probewatch.learn.report import write_report
-from probewatch.learn.resume import digest_labels, digest_profiles, find_finished, open_checkpoints
+from probewatch.learn.resume import find_finished, identity, open_checkpoints
 from probewatch.learn.threshold import attained
 from probewatch.learn.train import Epoch
 from probewatch.learn.trial import measure, measure_rivals
@@ -151,9 +151,7 @@ def _mean_history(histories: list[list[Epoch]]) -> list[Epoch]:
 def _describe(data: Labelled, split: Split) -> dict[str, Any]:
     known = data.label >= 0
     return {
-        "sha256": data.sha256,
-        "labels": digest_labels(data),
-        "profiles": digest_profiles(data),
+        **identity(data),
         "sessions": len(data.sessions),
         "events": len(data.sessions.time_s),
         "models": sorted(set(data.sessions.model.tolist())),

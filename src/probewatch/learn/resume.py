@@ -21,6 +21,14 @@ PARTIAL = ".partial"
 AFTER_TRAINING = frozenset({"max_fpr", "threshold"})
 """Settings that the networks do not depend on: with others, a stopped run goes on as it was."""
 
+OTHERWISE = {
+    "sha256": "had another log",
+    "queries": "read the log in another way (--map, --gap)",
+    "labels": "had other labels or another allow-list",
+    "profiles": "had other profiles",
+}
+"""What it means where :func:`identity` differs."""
+
 
 def digest_labels(data: Labelled) -> str:
     """A hash of what is known of the sessions, as far as training depends on it."""
@@ -28,10 +36,31 @@ def digest_labels(data: Labelled) -> str:
     return hashlib.sha256(data.label.tobytes() + data.allowed.tobytes() + together).hexdigest()
 
 
+def digest_queries(data: Labelled) -> str:
+    """A hash of the sessions as they were read: a log read with another mapping or gap has others."""
+    sessions, seen = data.sessions, hashlib.sha256()
+    for names in (sessions.session, sessions.client, sessions.model):
+        seen.update("\0".join(names).encode("utf-8", "surrogatepass"))
+    numbers = sessions.time_s, sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.digest
+    for column in (sessions.offsets, sessions.input_offsets, *numbers, *sessions.given.values()):
+        seen.update(column.tobytes())
+    return seen.hexdigest()
+
+
 def digest_profiles(data: Labelled) -> str:
     """A hash of what is known of the models; empty if nothing is. Hashes made with another key are other ones."""
     forms = {model: profile.to_json() for model, profile in data.profiles.items()}
     return hashlib.sha256(json.dumps(forms, sort_keys=True).encode()).hexdigest() if forms else ""
+
+
+def identity(data: Labelled) -> dict[str, str]:
+    """What tells whether two runs learn from the same."""
+    return {
+        "sha256": data.sha256,
+        "queries": digest_queries(data),
+        "labels": digest_labels(data),
+        "profiles": digest_profiles(data),
+    }
 
 
 def find_finished(folder: Path, data: Labelled, config: Config) -> tuple[Bundle, dict[str, Any]] | None:
@@ -47,9 +76,7 @@ def find_finished(folder: Path, data: Labelled, config: Config) -> tuple[Bundle,
         metrics = json.loads((folder / "report" / "metrics.json").read_bytes())
     except (BundleError, OSError, ValueError):
         return None
-    made = bundle.manifest["data"]
-    known = made["sha256"], made.get("labels"), made.get("profiles", "")
-    if known != (data.sha256, digest_labels(data), digest_profiles(data)):
+    if not identity(data).items() <= bundle.manifest["data"].items():
         return None
     changed = _changed(bundle.manifest["config"], config.to_json())
     if changed and set(changed) <= AFTER_TRAINING:
@@ -74,7 +101,7 @@ def open_checkpoints(
     partial = folder / PARTIAL
     told = partial / "run.json"
     settings = {name: value for name, value in config.to_json().items() if name not in AFTER_TRAINING}
-    run = {"data": data.sha256, "labels": digest_labels(data), "profiles": digest_profiles(data), "config": settings}
+    run = {"data": identity(data), "config": settings}
     holds = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
     if holds and not partial.exists() and not is_bundle(folder):
         raise OutputError(f"{folder}: it holds other things than a detector; name a new folder.")
@@ -97,17 +124,14 @@ def _hindrance(told: Path, run: dict[str, Any]) -> str:
     """Why a run cannot go on from what is left; empty if it can."""
     try:
         left = json.loads(told.read_text("utf-8"))
-        data, labels, profiles, settings = left["data"], left["labels"], left["profiles"], dict(left["config"])
+        data, settings = dict(left["data"]), dict(left["config"])
     except FileNotFoundError:
         return f"no stopped run is in {told.parent.parent}"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{told} cannot be read"
-    if data != run["data"]:
-        return "the stopped run had another log"
-    if labels != run["labels"]:
-        return "the stopped run had other labels or another allow-list"
-    if profiles != run["profiles"]:
-        return "the stopped run had other profiles"
+    for what, sentence in OTHERWISE.items():
+        if data.get(what) != run["data"][what]:
+            return f"the stopped run {sentence}"
     changed = _changed(settings, run["config"])
     return f"the stopped run had other settings ({listed(changed)})" if changed else ""
 
