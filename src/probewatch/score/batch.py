@@ -116,7 +116,9 @@ class Scorer:
             own = logits[ranges(rows.offsets[alerts], found.lengths)]
             ends = found.lengths if decision == "last" else _peaks(own, found.offsets)
             usual = self.bundle.manifest["baseline"]
-            reasons[alerts] = explain(self.network, self.bundle.features, usual, found, own, ends)
+            reasons[alerts] = explain(
+                self.network, self.bundle.features, usual, found, own, ends, before=chunk.before[alerts]
+            )
         verdicts = Verdicts(
             chunk.session, chunk.client, chunk.model, rows.lengths + chunk.before,
             score, last, first > 0, first, allowed, reasons,

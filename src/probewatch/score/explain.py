@@ -152,6 +152,7 @@ def explain(
     logits: NDArray[np.float32],
     ends: NDArray[np.int64],
     state: NDArray[np.float32] | None = None,
+    before: NDArray[np.int64] | None = None,
 ) -> NDArray[np.object_]:
     """A sentence for each sequence on what made its score at one query.
 
@@ -167,14 +168,16 @@ def explain(
         logits: (N,) the network's logit after each.
         ends: (S,) number of the query, from 1, that is explained.
         state: (S, K) the network's before the sequences, which then have at most RECENT queries; zeros without it.
+        before: (S,) queries of each session that came before the sequences; none without it.
 
     Returns:
         (S,) str objects.
     """
     effects, recent = _effects(network, features, baseline, sequences, ends, state)
+    before = np.zeros(len(sequences), np.int64) if before is None else before
     sentences = []
     for s, (start, end) in enumerate(zip(sequences.offsets[:-1], ends, strict=True)):
-        steep = _steepest(logits[start : start + end])
+        steep = _steepest(logits[start : start + end], before[s])
         sentences.append("; ".join([*_behaviours(features, recent[s], effects[:, s]), *steep]))
     return np.array(sentences, object)
 
@@ -231,9 +234,9 @@ def _quoted(behaviour: Behaviour, features: Sequence[str], rows: NDArray[np.floa
     return behaviour.say(*values)
 
 
-def _steepest(logits: NDArray[np.float32]) -> list[str]:
+def _steepest(logits: NDArray[np.float32], before: int) -> list[str]:
     """The two queries at which the score rose most, in words; the first rises from nothing."""
     rises = np.diff(logits, prepend=logits[:1])
     steep = sorted(at for at in np.argsort(-rises)[:2] if rises[at] > SMALLEST)
-    where = ", ".join(f"{at + 1} ({rises[at]:+.1f})" for at in steep)
+    where = ", ".join(f"{before + at + 1} ({rises[at]:+.1f})" for at in steep)
     return [f"rose most at queries {where}"] if where else []

@@ -224,9 +224,9 @@ class StreamScorer:
         """The number of each event in its session, and why its score is high."""
         sequences, logits, states = step.sequences(rows, RECENT)
         usual = self.bundle.manifest["baseline"]
-        ends = sequences.lengths
-        why = explain(self.held.network, self.bundle.features, usual, sequences, logits, ends, states)
-        return list(zip(step.number[rows].tolist(), map(str, why), strict=True))
+        number, ends = step.number[rows], sequences.lengths
+        why = explain(self.held.network, self.bundle.features, usual, sequences, logits, ends, states, number - ends)
+        return list(zip(number.tolist(), map(str, why), strict=True))
 
     def counts(self) -> dict[str, float]:
         """Numbers of the whole run, earlier ones that the state file remembers included."""
