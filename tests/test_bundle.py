@@ -169,3 +169,10 @@ def test_sessions_that_join_to_the_same_text_and_those_of_another_model_are_told
     sessions = replace(labelled.sessions.take(np.arange(4)), session=session, client=client, model=model)
     tested = replace(bundle, held_out=frozenset(session_keys(sessions.take(np.array([0])))))
     assert tested.holds_out(sessions).tolist() == [True, False, False, False]
+
+
+def test_a_manifest_with_what_is_no_number_is_refused(copy: Path) -> None:
+    text = (copy / MANIFEST).read_text("utf-8")
+    (copy / MANIFEST).write_text(text.replace('"prior": ', '"prior": NaN, "was": ', 1), "utf-8")
+    with pytest.raises(BundleError, match="changed after training"):
+        read_bundle(copy)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from raw_log import ARTICLE, assert_balanced, event, write
 
-from probewatch.data.fields import FieldMap
+from probewatch.data.fields import FieldMap, fields_of
 from probewatch.data.logs import read_logs
 from probewatch.errors import LogError, MappingError
 
@@ -261,3 +261,17 @@ def test_a_header_that_is_no_csv_is_a_sentence(tmp_path: Path) -> None:
     path.write_text("client,t," + "x" * 200_000 + "\nu,1,2\n")
     with pytest.raises(MappingError, match=r"a\.csv: its header is not CSV \(field larger"):
         read_logs([path], fields=FieldMap(client="client", time="t"))
+
+
+@pytest.mark.parametrize("key", ["x\n1", 'say "x"', "a.b", '"'])
+def test_any_key_of_a_log_can_be_mapped(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"u": "alice", "t": 1.7e9, key: 0.25}) + "\n")
+    (name,) = set(fields_of([path.read_text()])) - {"u", "t"}
+    with read_logs([path], fields=FieldMap(client="u", time="t", confidence=name)) as log:
+        assert log.all_sessions().confidence.tolist() == [0.25]
+
+
+def test_a_path_over_two_lines_is_a_sentence() -> None:
+    with pytest.raises(MappingError, match=r"path 'x\\n1' cannot be read"):
+        FieldMap(client="x\n1", time="t")

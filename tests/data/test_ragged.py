@@ -112,3 +112,8 @@ def test_sequences_of_different_width_cannot_be_joined() -> None:
         Ragged.from_list([[[1.0]], [[1.0, 2.0]]])
     with pytest.raises(DataError, match="sequence 0 has 1 axes"):
         Ragged.from_list([[1.0, 2.0]])
+
+
+def test_no_sequences_survive_parquet(tmp_path: Path) -> None:
+    Ragged.from_list([]).save(tmp_path / "a.parquet")
+    assert len(Ragged.load(tmp_path / "a.parquet")) == 0

@@ -342,3 +342,27 @@ def test_the_article_preset_refuses_a_log_without_inputs(labelled: Labelled, tmp
     )
     with pytest.raises(DataError, match=r"lack what is needed for distance_from_anchor_vector"):
         train_detector(replace(labelled, sessions=sessions), PRESETS["article"], tmp_path)
+
+
+def test_a_log_with_the_fewest_sessions_that_a_split_takes_is_trained_and_its_rivals_told(
+    labelled: Labelled, quick: Config, tmp_path: Path
+) -> None:
+    config = replace(quick, epochs=1, split="stratified", test_share=0.2, valid_share=0.2)
+    metrics = train_detector(_twelve_of_each(labelled), config, tmp_path)[1]
+    assert all(0 <= one["fpr_at_threshold"] <= 1 for one in metrics["rivals"].values())
+
+
+def test_one_network_without_benign_sessions_for_any_budget_is_refused_before_it_is_trained(
+    labelled: Labelled, quick: Config, tmp_path: Path
+) -> None:
+    config = replace(quick, folds=1, split="stratified", test_share=0.2, valid_share=0.2, features=FEW)
+    with pytest.raises(DataError, match=r"at least 4 benign sessions to measure it on, found [23]"):
+        train_detector(_twelve_of_each(labelled), config, tmp_path, told=_stop_after(1))
+
+
+def _twelve_of_each(data: Labelled) -> Labelled:
+    label = np.full(len(data.label), -1, np.int8)
+    for kind in (0, 1):
+        of_kind = np.random.default_rng(0).permutation(np.flatnonzero(data.label == kind))[:12]
+        label[of_kind] = kind
+    return replace(data, label=label)

@@ -61,3 +61,10 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path, content: bytes) -> None:
 def test_json_form_makes_the_same_configuration_again() -> None:
     for preset in PRESETS.values():
         assert Config().with_changes(preset.to_json()) == preset
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400])
+@pytest.mark.parametrize("name", ["epochs", "learning_rate"])
+def test_numbers_that_are_none_are_named(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is "):
+        Config().with_changes({name: value})

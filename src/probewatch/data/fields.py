@@ -194,7 +194,10 @@ def split_path(path: str) -> tuple[str, ...]:
     Raises:
         ValueError: a key is empty.
     """
-    keys = tuple(next(csv.reader([path], delimiter=".", quotechar='"'), []))
+    try:
+        keys = tuple(next(csv.reader([path], delimiter=".", quotechar='"', strict=True), []))
+    except csv.Error as error:
+        raise ValueError(f"path {path!r} cannot be read ({error}), expected names joined by dots") from error
     if not keys or not all(keys):
         raise ValueError(f"path {path!r} has an empty key, expected names joined by dots")
     return keys
@@ -250,7 +253,10 @@ def _plain(path: str) -> str:
 
 
 def _quoted(key: str) -> str:
-    return f'"{key}"' if "." in key or not key else key
+    """A key as a path spells it; ``split_path`` gives it back."""
+    if key and not set(key) & set('."\r\n'):
+        return key
+    return '"' + key.replace('"', '""') + '"'
 
 
 def _paths_of(event: Any, depth: int = 4) -> Iterator[str]:

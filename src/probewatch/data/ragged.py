@@ -132,4 +132,5 @@ class Ragged:
             steps = column.values.flatten().to_numpy(zero_copy_only=False)
         except (pa.ArrowException, KeyError, TypeError, AttributeError, OSError) as error:
             raise DataError(f"{path}: not a file of sequences ({error}); write it with Ragged.save.") from error
-        return cls(np.asarray(steps, np.float32).reshape(-1, width), offsets - offsets[0])
+        values = np.asarray(steps, np.float32).reshape(int(offsets[-1] - offsets[0]), width)
+        return cls(values, offsets - offsets[0])

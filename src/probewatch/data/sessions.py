@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from probewatch.data.records import Sessions, offsets_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 KEY = ("client", "model", "session")
 
 
@@ -125,9 +126,9 @@ def _numbers(table: pa.Table, name: str, missing: float) -> NDArray[Any]:
 
 
 def to_iso(time_s: float) -> str:
-    """ISO 8601 in UTC, to the microsecond.
+    """ISO 8601 in UTC, to the microsecond; the last of the year 9999 for what lies behind it.
 
-    >>> to_iso(1772324062.325063)
-    '2026-03-01T00:14:22.325063+00:00'
+    >>> to_iso(1772324062.325063), to_iso(1e13)
+    ('2026-03-01T00:14:22.325063+00:00', '9999-12-31T23:59:59.999999+00:00')
     """
-    return (EPOCH + timedelta(microseconds=round(time_s * 1e6))).isoformat()
+    return (EPOCH + timedelta(microseconds=min(round(time_s * 1e6), LAST_US))).isoformat()

@@ -26,7 +26,7 @@ from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of
 from probewatch.learn.graph import Grove, build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import Config
-from probewatch.learn.threshold import pick_threshold
+from probewatch.learn.threshold import loosest_budget, pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trees import grow_evidence, grow_habits
 from probewatch.learn.views import WHOLE, shifts_of, shown_in, stack, thinned, view_sessions
@@ -206,11 +206,11 @@ def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: 
 
 def budget_of(config: Config, benign: int) -> float:
     """The budget of false alarms; the usual one is widened to what the benign sample supports."""
-    if config.max_fpr and not config.threshold:
-        pick_threshold(np.zeros(benign), config.max_fpr)  # refuses what so few cannot support, before training
-    if config.max_fpr or config.threshold:
+    if config.threshold:
         return config.max_fpr or USUAL_FPR
-    return max(USUAL_FPR, 3.0 / max(benign, 4))
+    budget = config.max_fpr or loosest_budget(benign, USUAL_FPR)
+    pick_threshold(np.zeros(benign), budget)  # refuses what so few cannot support, before training
+    return budget
 
 
 def _refuse_gaps(sequences: Ragged, config: Config) -> None:

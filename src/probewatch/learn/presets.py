@@ -130,7 +130,7 @@ class Config:
                 continue
             try:
                 fields[name] = _as_type(value, hints[name])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 mistakes.append(f"{name} is {value!r}, expected {_type_name(hints[name])}")
         if mistakes:
             raise ConfigError("The configuration is wrong: " + "; ".join(mistakes) + ".")

@@ -79,6 +79,15 @@ def pick_threshold(benign_scores: NDArray[Any], max_fpr: float) -> float:
     return min(_step_above(silent), float(louder.min()) if len(louder) else math.inf)
 
 
+def loosest_budget(benign: int, max_fpr: float) -> float:
+    """``max_fpr``, widened to what so many benign sessions support; fewer than 4 support none below 1.
+
+    >>> loosest_budget(1000, 0.01), loosest_budget(60, 0.01)
+    (0.01, 0.05)
+    """
+    return max(max_fpr, BENIGN_PER_BUDGET / max(benign, BENIGN_PER_BUDGET + 1))
+
+
 def attained(benign_scores: NDArray[Any], threshold: float) -> dict[str, Any]:
     """How a threshold keeps a budget on the sample that it was chosen on.
 

@@ -18,7 +18,7 @@ from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import Config
 from probewatch.learn.report import RIVAL_PREFIX, write_report
 from probewatch.learn.rivals import score_learned, score_rivals
-from probewatch.learn.threshold import pick_threshold
+from probewatch.learn.threshold import loosest_budget, pick_threshold, supports
 from probewatch.network import Network, prior_shift, shifted, summarise, tell_prior
 
 RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
@@ -109,7 +109,8 @@ def measure_rivals(
     """The same figures for each rival, which learns from the same sessions as the detector.
 
     Its threshold keeps the same budget on validation sessions, by a rival that learned without them; the
-    rules, which learn nothing, have training sessions to choose it on too.
+    rules, which learn nothing, have training sessions to choose it on too. Where these are too few for any
+    budget, it is silent on all of them.
     """
     final = score_rivals(data.sessions, sequences, data.label, seen, seed=config.seed)
     held = final
@@ -122,9 +123,16 @@ def measure_rivals(
         benign = (score if rule else held[name])[chosen][data.label[chosen] == 0]
         found[name] = evaluate(
             data.label[tested], score[tested], client=data.sessions.client[tested], family=data.family[tested],
-            threshold=pick_threshold(benign, max(budget, 3.0 / max(len(benign), 4))),
+            threshold=_threshold_of(benign, budget),
             allowed=data.allowed[tested], other=data.elsewhere[tested], intervals=False, seed=config.seed,
             probabilities=not rule,
         )  # fmt: skip
         predictions[f"{RIVAL_PREFIX}{name}"] = score
     return found
+
+
+def _threshold_of(benign: NDArray[np.float64], budget: float) -> float:
+    widened = loosest_budget(len(benign), budget)
+    if not supports(len(benign), widened):
+        return float(np.nextafter(benign.max(initial=0.0), np.inf))
+    return pick_threshold(benign, widened)
