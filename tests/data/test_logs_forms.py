@@ -275,3 +275,18 @@ def test_any_key_of_a_log_can_be_mapped(tmp_path: Path, key: str) -> None:
 def test_a_path_over_two_lines_is_a_sentence() -> None:
     with pytest.raises(MappingError, match=r"path 'x\\n1' cannot be read"):
         FieldMap(client="x\n1", time="t")
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_times_as_floating_numbers_have_any_unit(tmp_path: Path, form: str, unit: float) -> None:
+    path = tmp_path / f"a.{form}"
+    table = pa.table({"u": ["alice"], "t": [1.7e9 * unit]})
+    if form == "csv":
+        pc.write_csv(table, path)
+    elif form == "parquet":
+        pq.write_table(table, path)
+    else:
+        path.write_text("\n".join(map(json.dumps, table.to_pylist())))
+    with read_logs([path], fields=FieldMap(client="u", time="t")) as log:
+        assert log.all_sessions().time_s.tolist() == [1.7e9]

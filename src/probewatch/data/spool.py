@@ -49,14 +49,14 @@ TEXTS = {
     "digest": "digest",
 }
 
-# A number's unit shows in its digits: seconds up to 11 (the year 5138), then milli-, micro- and nanoseconds.
+# A number's unit shows in its size: seconds below 1e11 (the year 5138), then milli-, micro- and nanoseconds.
 # The offset of a text is honoured by TIMESTAMPTZ only; TIMESTAMP drops it silently. Every expression stands
 # here once: DuckDB computes repeated ones ahead for all rows, though coalesce would need them for a few.
 TYPED = """SELECT *,
     coalesce(
         epoch_us(TRY_CAST("time" AS TIMESTAMPTZ)) / 1e6,
         TRY_CAST("time" AS DOUBLE)
-            / pow(1e3, least(greatest((length(split_part(ltrim("time"), '.', 1)) - 9) // 3, 0), 3))
+            / pow(1e3, least(floor(log10(greatest(abs(TRY_CAST("time" AS DOUBLE)), 1e8) * 10) / 3 - 3), 3))
     ) AS time_s,
     TRY_CAST(confidence AS DOUBLE) AS probability,
     TRY_CAST(predicted AS DOUBLE) AS class_number,
