@@ -104,3 +104,9 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
 
 def test_an_allow_list_is_a_client_a_line(tmp_path: Path) -> None:
     assert read_allow(write(tmp_path / "allow.txt", "a\r\n\n b \nc c")) == {"a", "b", "c c"}
+
+
+def test_only_line_ends_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "allow.txt"
+    path.write_text("a\u2028b\r\nc\n", "utf-8")
+    assert read_allow(path) == {"a\u2028b", "c"}

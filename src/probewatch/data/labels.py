@@ -187,4 +187,4 @@ def _read_lines(path: Path | str) -> list[str]:
         raise LabelError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file.") from error
     if "\0" in text:
         raise LabelError(f"{path}: holds NUL bytes, expected text; give another file.")
-    return text.splitlines()
+    return text.split("\n")  # splitlines also cuts at characters that a name may hold
