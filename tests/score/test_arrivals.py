@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probewatch.data.events import Events
-from probewatch.score.arrivals import HELD_BACK, Queue, new_requests, note_requests
+from probewatch.score.arrivals import CONFIRMED, HELD_BACK, RECENT, Queue, new_requests, note_requests
 
 
 @settings(max_examples=100, deadline=None)
@@ -35,3 +35,29 @@ def test_not_more_than_so_many_events_wait() -> None:
     given_out = [queue.push(events, np.arange(1000) + at)[0] for at in range(0, 70_000, 1000)]
     assert len(queue.events) == HELD_BACK
     assert sum(map(len, given_out)) == 70_000 - HELD_BACK
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=200),
+    st.integers(1, 40),
+    st.sampled_from([9e9, 1.0]),
+    st.integers(1, 9),
+)
+def test_fewer_wild_times_than_that_never_move_the_clock(wild: list[bool], normal: int, time: float, cut: int) -> None:
+    queue = Queue(0.0, Events.of([], []), np.zeros(0, np.int64))
+    times = [1e9 + at for at in range(normal)]
+    for bad in wild:  # of RECENT in a row, and of all so far, fewer than CONFIRMED and than half
+        recent = times[-(RECENT - 1) :]
+        few = sum(one == time for one in recent) + 1 < min(CONFIRMED, (len(recent) + 1) // 2)
+        times.append(time if bad and few else 1e9 + len(times))
+    for at in range(0, len(times), cut):
+        queue.push(Events.of(["a"] * len(times[at : at + cut]), times[at : at + cut]), np.arange(1))
+        assert queue.clock_s == max(one for one in times[: at + cut] if one != time)
+
+
+def test_a_clock_that_went_ahead_comes_back() -> None:
+    queue = Queue(0.0, Events.of([], []), np.zeros(0, np.int64))
+    for times in (np.full(100, 9e9), 1e9 + np.arange(RECENT - CONFIRMED + 1)):
+        queue.push(Events.of(["a"] * len(times), times), np.arange(len(times)))
+    assert queue.clock_s == 1e9 + RECENT - CONFIRMED

@@ -83,11 +83,40 @@ def test_incidents_and_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     incidents = Incidents(0.5, 60.0)
     told = follow(incidents, ["a", "b", "c"], [0, 1, 2], [0.6, 0.6, 0.6])
     assert told == [("CREATE", "a"), ("CREATE", "b"), ("CREATE", "c"), ("CLOSE", "a")]
-    incidents.remember(np.arange(10, dtype=np.int64), np.full(10, 0.3))
+    leave(incidents, list(range(10)), [0.3] * 10)
     assert list(incidents.records) == [7, 8, 9]
 
 
 def test_a_session_that_ended_harmless_leaves_no_record() -> None:
     incidents = Incidents(0.5, 60.0)
-    incidents.remember(np.array([1, 2], np.int64), np.array([0.24, 0.25]))
+    leave(incidents, [1, 2], [0.24, 0.25])
     assert list(incidents.records) == [2]
+
+
+def leave(incidents: Incidents, owners: list[int], peaks: list[float]) -> None:
+    """Sessions that end while nobody asks."""
+    ended = np.full(len(owners), -1), np.array(owners, np.int64), np.array(peaks)
+    assert not incidents.follow(Events.of([], []), np.zeros(0, np.int64), np.zeros(0), lambda _: [], ended=ended)
+
+
+def test_a_session_counts_against_incidents_that_begin_when_it_has_ended_and_not_against_its_own() -> None:
+    events, owners = Events.of(["a"] * 4, [0.0, 1.0, 500.0, 501.0]), np.full(4, 7, np.int64)
+    ended = np.array([2]), np.array([7]), np.array([0.7])
+    incidents = Incidents(0.5, 60.0)
+    scores = np.array([0.7, 0.7, 0.7, 0.7])
+    news = incidents.follow(events, owners, scores, lambda rows: [(1, "")] * len(rows), ended=ended)
+    begun = [one.incident for one in news if one.activity.name == "CREATE"]
+    assert [(one.first_s, one.again) for one in begun] == [(0.0, False), (500.0, True)]
+
+
+def test_a_client_that_lags_behind_the_stream_has_one_incident() -> None:
+    incidents = Incidents(0.5, 60.0)
+    told = []
+    for at in range(5):
+        events = Events.of(["a"], [1000.0 + at])
+        news = incidents.follow(
+            events, np.array([7]), np.array([0.6]), lambda rows: [(1, "")] * len(rows), clock_s=5000.0 + at
+        )
+        told += [one.activity.name for one in [*news, *incidents.quieten(5001.0 + at)]]
+    assert told == ["CREATE"]
+    assert [one.activity.name for one in incidents.quieten(5065.1)] == ["CLOSE"]

@@ -25,14 +25,14 @@ def test_slots_hold_what_a_dictionary_by_last_use_would(batches: list[list[tuple
         times = clock + np.cumsum([pause for _, pause in batch]).astype(float)
         count = len(batch)
         gone = np.empty(64, np.int64), np.empty(64), np.empty(64, np.int64)
-        purged = purge(slots, clock - IDLE_S, *gone)
+        purged = purge(slots, clock - IDLE_S, clock, *gone)
         while held and next(iter(held.values()))[0] < clock - IDLE_S:
             key, _ = held.popitem(last=False)
             assert key in gone[0][:purged]
         run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
         runs, _ = assign(
             slots, keys, keys, np.ones(count, bool), times, arrival, GAP_S, IDLE_S, run_of, slot_of, begins,
-            np.empty(count, np.int64), np.empty(count),
+            np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count),
         )  # fmt: skip
         expected = []
         for key, time in zip(keys.tolist(), times.tolist(), strict=True):
@@ -83,7 +83,7 @@ def test_a_second_session_of_a_slot_in_one_micro_batch_keeps_the_peaks_of_both()
     run_of, slot_of, begins = np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4, bool)
     runs, _ = assign(
         slots, keys, keys, np.ones(4, bool), times, 0, GAP_S, 1e9, run_of, slot_of, begins,
-        np.empty(4, np.int64), np.empty(4),
+        np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4),
     )  # fmt: skip
     layout = arrange(slots, run_of, slot_of[:runs], begins[:runs], 1)
     out, ended = (np.empty(4), np.empty(4), np.empty(4, np.int64), np.empty(4, bool)), np.empty(runs)
@@ -95,3 +95,16 @@ def test_a_second_session_of_a_slot_in_one_micro_batch_keeps_the_peaks_of_both()
     assert out[1].tolist() == [0.9, 0.9, 0.2, 0.3]
     assert out[2].tolist() == [1, 2, 1, 2]
     assert out[3].tolist() == [True, True, False, False]
+
+
+def test_a_session_with_a_wild_time_keeps_no_idle_ones_from_being_forgotten() -> None:
+    slots = new_slots(SIZE)
+    keys, times = np.arange(1, 4, dtype=np.int64), np.array([9e9, 0.0, 90.0])
+    empty = (np.empty(3, np.int64) for _ in range(4))
+    assign(slots, keys, keys, np.ones(3, bool), times, 0, GAP_S, 1e9, next(empty), next(empty), np.empty(3, bool),
+           next(empty), next(empty), np.empty(3))  # fmt: skip
+    gone = np.empty(8, np.int64), np.empty(8), np.empty(8, np.int64)
+    assert purge(slots, 50.0, 100.0, *gone) == 2
+    assert gone[0][:2].tolist() == [1, 2]
+    assert purge(slots, 50.0, 100.0, *gone) == 0
+    assert slots.held == 1

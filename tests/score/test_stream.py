@@ -20,6 +20,7 @@ from probewatch.data.fields import RAW
 from probewatch.data.logs import read_logs
 from probewatch.data.records import Sessions
 from probewatch.errors import BundleError, ConfigError
+from probewatch.score.arrivals import CONFIRMED, RECENT
 from probewatch.score.batch import Scorer
 from probewatch.score.incidents import Activity
 from probewatch.score.limits import Limits
@@ -146,8 +147,23 @@ def test_one_wild_clock_neither_moves_the_stream_nor_forgets_its_sessions(bundle
     watch.push(one_client(1, client="wild", start_s=4e9))
     assert watch.clock_s == 1e9 + 9
     assert watch.push(one_client(1, start_s=1e9 + 10)).number.tolist() == [11]
-    watch.push(one_client(3, client="wild", start_s=4e9))
-    assert watch.clock_s == 4e9 + 2  # three in a row are believed
+    watch.push(one_client(CONFIRMED - 1, client="wild", start_s=4e9))
+    assert watch.clock_s == 4e9 + CONFIRMED - 2  # so many are believed
+    watch.push(one_client(RECENT, start_s=1e9 + 11))
+    assert watch.clock_s == 1e9 + 10 + RECENT  # and given up when others say otherwise
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100])
+def test_a_wild_time_before_all_others_costs_no_alert(
+    bundle: Bundle, sessions: Sessions, verdicts: Verdicts, cut: int
+) -> None:
+    events, own = events_of(sessions)
+    attack = events.take(np.flatnonzero(own == int(np.argmax(verdicts.score))))
+    both = Events.concat([Events.of(["wild"], [9e9]), attack])
+    watch = StreamScorer(bundle)
+    alerts = [watch.push(both.slice(at, min(at + cut, len(both)))).alert for at in range(0, len(both), cut)]
+    assert np.concatenate([*alerts, watch.flush().alert]).any()
+    assert watch.clock_s == attack.time_s.max()
 
 
 def test_a_repeated_request_of_a_client_is_dropped_and_counted(bundle: Bundle) -> None:
@@ -215,7 +231,7 @@ def test_a_session_that_nearly_alerted_is_remembered_when_it_is_forgotten(bundle
     peak = float(watch.push(one_client(30)).peak[-1])
     watch = StreamScorer(bundle, threshold=min(1.5 * peak, 1.0), limits=Limits(idle_s=3600.0))
     watch.push(one_client(30))
-    for _ in range(4):  # a clock that is hours ahead is believed at the third
+    for _ in range(CONFIRMED + 1):  # a clock that is hours ahead is believed when so many say so
         watch.push(one_client(1, client="other", start_s=1e9 + 7200))
     assert watch.remembered == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,9 @@ from probewatch.data.events import Events
 
 REMEMBERED = 1 << 20  # request ids known again: 24 MiB
 HELD_BACK = 1 << 16  # events waiting for earlier ones, at most
-JUMP_S = 3600.0  # a clock this far ahead is believed when
-CONFIRMED = 3  # so many events in a row say so
+JUMP_S = 3600.0  # a time this far from the others is believed when
+RECENT = 64  # of so many events
+CONFIRMED = 16  # so many say so, or half of the first few
 
 
 class Requests(NamedTuple):
@@ -83,15 +84,15 @@ class Queue:
         tolerance_s: how far behind the latest an event may be and still be put in order; 0 takes all as they come.
         events: those that wait, ordered by time.
         arrivals: (W,) int64 their numbers.
-        clock_s: the stream's time, which one wild timestamp does not move.
-        ahead: events in a row that were far ahead of it.
+        clock_s: the stream's time, which some wild timestamps do not move.
+        recent: times of the last events as they came, at most RECENT.
     """
 
     tolerance_s: float
     events: Events
     arrivals: NDArray[np.int64]
     clock_s: float = 0.0
-    ahead: int = 0
+    recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def push(self, events: Events, arrivals: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
         """Take events in; the events that can be scored now, ordered, with their numbers."""
@@ -113,15 +114,12 @@ class Queue:
         return given
 
     def _advance(self, times: NDArray[np.float64]) -> None:
-        """Move the clock to the latest time that is believed."""
-        latest = float(times.max(initial=0.0))
-        if self.clock_s == 0.0 or latest <= self.clock_s + JUMP_S:
-            self.clock_s, self.ahead = max(self.clock_s, latest), 0
+        """Move the clock to the latest time that is believed; back, where it went by what is not."""
+        if not len(times):
             return
-        for time in times.tolist():  # rare: some are far ahead
-            if time <= self.clock_s + JUMP_S:
-                self.clock_s, self.ahead = max(self.clock_s, time), 0
-            else:
-                self.ahead += 1
-                if self.ahead >= CONFIRMED:
-                    self.clock_s, self.ahead = time, 0
+        self.recent = np.append(self.recent, times[-RECENT:])[-RECENT:]
+        count = len(self.recent)
+        place = -min(CONFIRMED, count // 2 + 1)
+        agreed = float(np.partition(self.recent, place)[place])
+        kept = self.clock_s if self.clock_s <= agreed + JUMP_S else 0.0
+        self.clock_s = max(kept, float(times.max(initial=0.0, where=times <= agreed + JUMP_S)), agreed)

@@ -17,7 +17,9 @@ from probewatch.data.profile import Profiles, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, offsets_of, ranges
 from probewatch.network import Network, sigmoid
+from probewatch.score.arrivals import JUMP_S
 from probewatch.score.batch import check_masks
+from probewatch.score.incidents import Ended
 from probewatch.score.limits import Limits
 from probewatch.score.packed import Packed
 from probewatch.score.slots import OWNER, Layout, Slots, arrange, assign, new_slots, purge, settle
@@ -36,7 +38,7 @@ class Step:
         peak: (N,) float64 highest of its session so far.
         number: (N,) int64 number of the event in its session, from 1.
         alert: (N,) bool, the score that decides has reached the threshold.
-        ended: owners and peaks of sessions that ended or made room.
+        ended: of the sessions that ended or made room, the event by which they had, their owners and their peaks.
         places: (N,) where in ``logits`` and ``rows`` each event is; they are sorted by run.
         offsets: (R + 1,) where each run begins there.
         logits: (N,) after each event.
@@ -48,7 +50,7 @@ class Step:
     peak: NDArray[np.float64]
     number: NDArray[np.int64]
     alert: NDArray[np.bool_]
-    ended: tuple[NDArray[np.int64], NDArray[np.float64]]
+    ended: Ended
     places: NDArray[np.int64]
     offsets: NDArray[np.int64]
     logits: NDArray[np.float32]
@@ -115,7 +117,7 @@ class HeldSessions:
         Raises:
             DataError: the events lack what the bundle's features need.
         """
-        idle = self._purge(clock_s - self._limits.idle_s)
+        idle = self._purge(clock_s)
         times = events.time_s.copy()
         layout, crowd = self._lay_out(events, times, keys, arrival)
         self.dirty[layout.slot_of] = True
@@ -127,24 +129,23 @@ class HeldSessions:
             if self._pool
         ]
         rows = [self._work(layout, 0, sessions, logits), *(other.result() for other in others)]
-        gone = tuple(np.concatenate(pair) for pair in zip(idle, crowd, strict=True))
-        return self._settle(layout, logits, rows, gone)
+        return self._settle(layout, logits, rows, [idle, crowd])
 
     def _lay_out(
         self, events: Events, times: NDArray[np.float64], keys: NDArray[np.int64], arrival: int
-    ) -> tuple[Layout, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Slots and runs of the events, whose late ``times`` are changed; owners and peaks of who made room."""
+    ) -> tuple[Layout, Ended]:
+        """Slots and runs of the events, whose late ``times`` are changed; and who made room."""
         count, limits = len(events), self._limits
         run_of, slot_of, begins = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, bool)
-        owners, peaks = np.empty(count, np.int64), np.empty(count)
+        when, owners, peaks = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count)
         unnamed = np.diff(text_buffers(events.session)[1]) == 0
         runs, crowded = assign(
             self.slots, keys[2], keys[1], unnamed, times, arrival, limits.gap_s, limits.idle_s,
-            run_of, slot_of, begins, owners, peaks,
+            run_of, slot_of, begins, when, owners, peaks,
         )  # fmt: skip
         parts = limits.threads if count >= SPLIT_EVENTS else 1
         layout = arrange(self.slots, run_of, slot_of[:runs], begins[:runs], parts)
-        return layout, (owners[:crowded], peaks[:crowded])
+        return layout, (when[:crowded], owners[:crowded], peaks[:crowded])
 
     def _work(self, layout: Layout, part: int, sessions: Sessions, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Write the logits of one part's events, and give their features; each part has slots of its own."""
@@ -167,18 +168,19 @@ class HeldSessions:
             packed.store(layout.slot_of, layout.home, start, stop, after)
         return rows.values
 
-    def _purge(self, before_s: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Forget sessions whose last query is older; their owners and peaks."""
-        if self.slots.oldest_s >= before_s:
-            return np.zeros(0, np.int64), np.zeros(0)
-        owners, peaks, freed = np.empty(PURGED, np.int64), np.empty(PURGED), np.empty(PURGED, np.int64)
-        count = purge(self.slots, before_s, owners, peaks, freed)
-        self.dirty[freed[:count]] = False
-        self.freed[freed[:count]] = True
-        return owners[:count], peaks[:count]
+    def _purge(self, clock_s: float) -> Ended:
+        """Forget sessions that are idle, before the first event."""
+        before_s, ahead_s = clock_s - self._limits.idle_s, clock_s + JUMP_S
+        count, owners, peaks = 0, np.empty(PURGED, np.int64), np.empty(PURGED)
+        if not before_s <= self.slots.oldest_s <= ahead_s:
+            freed = np.empty(PURGED, np.int64)
+            count = purge(self.slots, before_s, ahead_s, owners, peaks, freed)
+            self.dirty[freed[:count]] = False
+            self.freed[freed[:count]] = True
+        return np.full(count, -1), owners[:count], peaks[:count]
 
     def _settle(
-        self, layout: Layout, logits: NDArray[np.float32], rows: list[NDArray[np.float32]], gone: tuple[Any, ...]
+        self, layout: Layout, logits: NDArray[np.float32], rows: list[NDArray[np.float32]], gone: list[Ended]
     ) -> Step:
         count, slot_of = len(logits), layout.slot_of
         out = np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
@@ -187,8 +189,11 @@ class HeldSessions:
             self.slots, layout.order, slot_of, layout.begins, layout.offsets, sigmoid(logits), self._threshold,
             self._last_decides, out, places, ended,
         )  # fmt: skip
-        over = ended >= 0
-        left = np.concatenate([gone[0], self.slots.book[slot_of[over], OWNER]]), np.concatenate([gone[1], ended[over]])
+        over = np.flatnonzero(ended >= 0)
+        gone.append((layout.order[layout.offsets[over]], self.slots.book[slot_of[over], OWNER], ended[over]))
+        when, owners, peaks = (np.concatenate(column) for column in zip(*gone, strict=True))
+        first = np.argsort(when, kind="stable")
+        left = when[first], owners[first], peaks[first]
         return Step(*out, left, places, layout.offsets, logits, rows, self._packed.states)
 
 

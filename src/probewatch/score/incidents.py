@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
@@ -50,6 +50,7 @@ class Incident:
         severity: by the peak; one step higher if the client was suspicious before.
         again: it was.
         why: what moved the score at the first.
+        touched_s: time of the last query that did, or the stream's then, if that was later.
     """
 
     uid: str
@@ -64,6 +65,7 @@ class Incident:
     severity: Severity
     again: bool
     why: str
+    touched_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A form that JSON holds without loss."""
@@ -82,6 +84,9 @@ class News:
     activity: Activity
     incident: Incident
 
+
+Ended = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+NONE_ENDED: Ended = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
 
 Opener = Callable[[list[int]], list[tuple[int, str]]]
 """From rows of events to the number of each in its session, and to why its score is high."""
@@ -104,29 +109,43 @@ class Incidents:
         self._fresh: dict[str, tuple[int, Incident]] = {}  # began in this call: uid to row
         self._due: list[tuple[float, int, str]] = []  # no incident is quiet before its entry says
 
-    def remember(self, owners: NDArray[np.int64], peaks: NDArray[np.float64]) -> None:
-        """Keep a record of the sessions that ended suspicious; owner is the key of client and model."""
-        for at in np.flatnonzero(peaks >= SUSPICIOUS * self.threshold).tolist():
-            self._record(int(owners[at]), float(peaks[at]))
-
     def _record(self, owner: int, peak: float) -> None:
         self.records[owner] = max(peak, self.records.pop(owner, 0.0))
         if len(self.records) > REMEMBERED:
             self.records.popitem(last=False)
 
     def follow(
-        self, events: Events, owners: NDArray[np.int64], scores: NDArray[np.float64], opener: Opener
+        self,
+        events: Events,
+        owners: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        opener: Opener,
+        *,
+        ended: Ended = NONE_ENDED,
+        clock_s: float = 0.0,
     ) -> list[News]:
-        """Take in the events over the threshold, and tell what is new.
+        """Take in the events over the threshold and the sessions that ended, and tell what is new.
+
+        A session that ended suspicious leaves a record, which counts for incidents that begin at that event or later.
 
         Args:
             events: N events in order, those of allowed clients among them.
             owners: (N,) key of client and model.
             scores: (N,) after each; below the threshold for allowed clients.
             opener: what incidents need to know of their first queries; called once, for all.
+            ended: the event by which each session had ended, ascending, its owner and its peak.
+            clock_s: the stream's time before the events, from which a client that lags behind is quiet.
         """
         over = np.flatnonzero(scores >= self.threshold)
+        leaving = deque(at for at, peak in enumerate(ended[2].tolist()) if peak >= SUSPICIOUS * self.threshold)
+
+        def remember(upto: int) -> None:
+            while leaving and ended[0][leaving[0]] <= upto:
+                at = leaving.popleft()
+                self._record(int(ended[1][at]), float(ended[2][at]))
+
         if not len(over):
+            remember(len(events))
             return []
         over = over[np.argsort(owners[over], kind="stable")]
         own, times = owners[over], events.time_s[over]
@@ -136,7 +155,11 @@ class Incidents:
         self._fresh.clear()
         news: list[News] = []
         for rows in sorted(stretches, key=lambda rows: int(rows[0])):
-            news += self._touch(int(owners[rows[0]]), events, rows, scores[rows])
+            remember(int(rows[0]))
+            owner = int(owners[rows[0]])
+            news += self._touch(owner, events, rows, scores[rows])
+            self.open[owner].touched_s = max(self.open[owner].last_s, clock_s)
+        remember(len(events))
         self._explain(news, opener)
         return news
 
@@ -204,16 +227,16 @@ class Incidents:
             incident = self.open.get(owner)
             if incident is None or incident.uid != uid:
                 continue  # resolved before
-            if clock_s - incident.last_s > self.quiet_s:
+            if clock_s - incident.touched_s > self.quiet_s:
                 yield self._close(owner)
             else:
-                heapq.heappush(self._due, (incident.last_s, owner, uid))
+                heapq.heappush(self._due, (incident.touched_s, owner, uid))
 
     def restore(self, incidents: Iterable[tuple[int, Incident]], records: Iterable[tuple[int, float]]) -> None:
         """Go on with the open incidents and records of an earlier run, in their order."""
         self.open.update(incidents)
         self.records.update(records)
-        self._due = [(incident.last_s, owner, incident.uid) for owner, incident in self.open.items()]
+        self._due = [(incident.touched_s, owner, incident.uid) for owner, incident in self.open.items()]
         heapq.heapify(self._due)
 
     def _close(self, owner: int) -> News:

@@ -47,7 +47,7 @@ class Memory:
         incidents = self.incidents
         form = {
             "pushed": self.pushed, "scored": self.scored, "repeated": self.repeated, "told": self.told,
-            "clock_s": self.queue.clock_s, "ahead": self.queue.ahead, "opened": incidents.opened,
+            "clock_s": self.queue.clock_s, "recent": self.queue.recent.tolist(), "opened": incidents.opened,
             "position": self.position, "counts": [int(counts[at]) for at in (IDLE, CROWDED, LATE)],
             "open": [[owner, incident.to_json()] for owner, incident in incidents.open.items()],
         }  # fmt: skip
@@ -67,7 +67,7 @@ class Memory:
         form = json.loads(small)
         self.pushed, self.scored, self.repeated = form["pushed"], form["scored"], form["repeated"]
         self.told, self.position = form["told"], form["position"]
-        self.queue.clock_s, self.queue.ahead = form["clock_s"], form["ahead"]
+        self.queue.clock_s, self.queue.recent = form["clock_s"], np.array(form["recent"], np.float64)
         table = pa.ipc.open_stream(get("waiting")).read_all()
         self.queue.events, self.queue.arrivals = Events.from_table(table), table.column("number").to_numpy()
         for place, count in zip((IDLE, CROWDED, LATE), form["counts"], strict=True):

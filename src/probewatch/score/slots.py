@@ -118,26 +118,35 @@ def _link(slots, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def purge(slots, before_s, owners, peaks, gone):  # type: ignore[no-untyped-def]
-    """Free the least recently used slots whose last query is older; how many, at most ``len(gone)``."""
-    count, size = 0, len(slots.book)
-    while count < len(gone):
-        slot = slots.links[size, AFTER]
-        if slot == size or slots.reals[slot, TIME] >= before_s:
+def purge(slots, before_s, ahead_s, owners, peaks, gone):  # type: ignore[no-untyped-def]
+    """Free the least recently used slots whose last query is older; how many, at most ``len(gone)``.
+
+    A time after ``ahead_s`` is wrong: such a slot is as old as the next that was used after it.
+    """
+    count, size, reached = 0, len(slots.book), 0
+    at = slots.links[size, AFTER]
+    while at != size and reached < len(gone):
+        reached += 1
+        time_s, following = slots.reals[at, TIME], slots.links[at, AFTER]
+        if time_s < before_s:
+            while count < reached:
+                slot = slots.links[size, AFTER]
+                owners[count], peaks[count], gone[count] = slots.book[slot, OWNER], slots.reals[slot, PEAK], slot
+                _forget(slots, slot)
+                slots.counts[IDLE] += 1
+                count += 1
+        elif time_s <= ahead_s:
             break
-        owners[count], peaks[count], gone[count] = slots.book[slot, OWNER], slots.reals[slot, PEAK], slot
-        _forget(slots, slot)
-        slots.counts[IDLE] += 1
-        count += 1
+        at = following
     return count
 
 
 @compiled
-def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, slot_of, begins, gone, peaks):  # type: ignore[no-untyped-def]
+def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, slot_of, begins, when, gone, peaks):  # type: ignore[no-untyped-def]
     """Give each of N events its slot, and cut each slot's events into runs, of one session each.
 
-    ``times`` is changed: an event older than its session's last gets that one's time. ``gone`` and ``peaks``
-    ((N,), owners and highest scores) get the sessions that made room. There must be more slots than events.
+    ``times`` is changed: an event older than its session's last gets that one's time. ``when``, ``gone`` and ``peaks``
+    ((N,), events, owners and highest scores) get the sessions that made room. There must be more slots than events.
 
     Returns:
         how many runs there are, and how many sessions made room.
@@ -150,7 +159,7 @@ def assign(slots, keys, owners, unnamed, times, arrival, gap_s, idle_s, run_of, 
         if new:
             if slots.counts[HELD] == size:
                 last = np.int64(slots.links[size, AFTER])
-                gone[crowded], peaks[crowded] = slots.book[last, OWNER], slots.reals[last, PEAK]
+                when[crowded], gone[crowded], peaks[crowded] = i, slots.book[last, OWNER], slots.reals[last, PEAK]
                 crowded += 1
                 _forget(slots, last)
                 slots.counts[CROWDED] += 1

@@ -210,9 +210,11 @@ class StreamScorer:
             allowed = pc.is_in(events.client, self._allow).to_numpy(zero_copy_only=False)
             alert = alert & ~allowed
             score = np.where(allowed, -1.0, score)
-        self._memory.incidents.remember(*step.ended)
+        followed = self._memory.incidents.follow(
+            events, keys[1], score, lambda rows: self._explain(step, rows), ended=step.ended, clock_s=before_s
+        )
         news = [
-            *self._memory.incidents.follow(events, keys[1], score, lambda rows: self._explain(step, rows)),
+            *followed,
             *self._memory.incidents.quieten(self._settled_s),
         ]
         for one in news:
@@ -233,6 +235,7 @@ class StreamScorer:
         counts = self.held.slots.counts
         days = days_of(self._memory.days)
         return {
+            "alerts": self._memory.told,
             "events": self._memory.scored,
             "duplicates": self._memory.repeated,
             "late": int(counts[LATE]),
