@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from probewatch.data.events import Events
 from probewatch.score import incidents as module
-from probewatch.score.incidents import Activity, Incident, Incidents, Severity
+from probewatch.score.incidents import LONGEST, Activity, Incident, Incidents, Severity
 
 
 def follow(incidents: Incidents, names: list[str], times: list[float], scores: list[float]) -> list[tuple[str, str]]:
@@ -120,3 +120,10 @@ def test_a_client_that_lags_behind_the_stream_has_one_incident() -> None:
         told += [one.activity.name for one in [*news, *incidents.quieten(5001.0 + at)]]
     assert told == ["CREATE"]
     assert [one.activity.name for one in incidents.quieten(5065.1)] == ["CLOSE"]
+
+
+def test_a_very_long_name_is_kept_short() -> None:
+    incidents = Incidents(0.5, 60.0)
+    follow(incidents, ["a" * 100_000], [0], [0.6])
+    (incident,) = incidents.open.values()
+    assert incident.client == "a" * LONGEST + "… (100,000 characters)"

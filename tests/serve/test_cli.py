@@ -414,3 +414,13 @@ def test_a_signal_that_a_library_swallows_or_turns_into_an_error_is_still_told(
         verb()
     assert ended.value.exit_code == 128 + number
     assert capsys.readouterr().err == f"probewatch: stopped by {name}; nothing was half-written.\n"
+
+
+def test_no_output_replaces_the_log_or_another(log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(_text(log_files[0]))
+    for words in (("--out", log), ("--rejects", log), ("--out", tmp_path / "a.csv", "--rejects", tmp_path / "a.csv")):
+        shown = _run("score", log, *words, code=2)
+        assert "choose another" in shown.stderr
+    assert log.read_text() == _text(log_files[0])
+    assert not (tmp_path / "a.csv").exists()

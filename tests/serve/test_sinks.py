@@ -57,8 +57,24 @@ def test_a_file_that_was_replaced_by_a_shorter_one_is_read_whole(tmp_path: Path)
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="alerts cannot be written"):
-        AlertFile(tmp_path)
+        AlertFile(tmp_path / "file" / "alerts.jsonl")
+
+
+@pytest.mark.parametrize("name", [".", "/dev/full"])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="no plain file, and findings are appended to one; choose another --alerts"):
+        AlertFile(tmp_path / name)
+
+
+def test_a_run_without_a_state_begins_on_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.jsonl"
+    path.write_text('{"half": ')
+    file = AlertFile(path)
+    file.deliver([line_of(1)])
+    file.close()
+    assert path.read_text() == '{"half": \n' + line_of(1)[1]
 
 
 class Receiver(HTTPServer):
@@ -80,7 +96,18 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
+        status = self.server.statuses.pop(0) if self.server.statuses else 200
+        if not status:  # what is no answer
+            self.wfile.write(b"garbage\r\n\r\n")
+            return
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.bodies.append("GET")
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -107,7 +134,7 @@ def test_a_webhook_gets_every_alert_in_order_and_is_asked_again_after_a_failure(
     assert not (tmp_path / "dead.jsonl").exists()
 
 
-@pytest.mark.parametrize(("statuses", "posts"), [([400], 1), ([500] * ATTEMPTS, ATTEMPTS)])
+@pytest.mark.parametrize(("statuses", "posts"), [([400], 1), ([302], 1), ([500] * ATTEMPTS, ATTEMPTS)])
 def test_what_fails_for_good_goes_to_the_dead_letter_file(
     receiver: Receiver, tmp_path: Path, statuses: list[int], posts: int
 ) -> None:
@@ -134,7 +161,33 @@ def test_a_webhook_that_nobody_answers_keeps_a_bounded_number_waiting(tmp_path: 
     assert hook.progress[0] == WAITING + 49
 
 
-def test_a_webhook_that_is_no_url_is_refused_without_showing_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no URL of http or https") as caught:
-        Webhook("file:///etc/secret", tmp_path / "dead.jsonl")
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("file:///etc/secret", "no URL of http or https"),
+        ("http://host/with secret", "no URL of http or https"),
+        ("http://user:secret@host/", "a name or password before the host"),
+    ],
+)
+def test_a_webhook_that_cannot_be_posted_to_is_refused_without_showing_it(
+    tmp_path: Path, url: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        Webhook(url, tmp_path / "dead.jsonl")
     assert "secret" not in str(caught.value)
+
+
+def test_what_answers_in_no_http_is_asked_again(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.statuses[:] = [0, 200]
+    hook = Webhook(receiver.url, tmp_path / "dead.jsonl", pause_s=0.001)
+    hook.deliver([line_of(1)])
+    hook.close()
+    assert receiver.bodies == [line_of(1)[1]] * 2 and hook.progress == (1, 0)
+
+
+def test_at_the_end_a_watch_with_a_state_keeps_what_the_webhook_did_not_take(tmp_path: Path) -> None:
+    hook = Webhook("http://127.0.0.1:9/alerts", tmp_path / "dead.jsonl", pause_s=10.0)
+    hook.deliver([line_of(1), line_of(2)])
+    hook.close(kept=True)
+    assert hook.progress == (0, 0) and hook.dead == 0
+    assert not (tmp_path / "dead.jsonl").exists()

@@ -63,7 +63,9 @@ def test_a_replayed_log_tells_of_every_client_that_the_batch_path_does(
     created = [one for one in findings if one["activity_id"] == 1]
     assert all(one["evidences"][0]["data"]["why"] for one in created)
     assert "alerts per client-day" in shown.stderr
-    assert f"probewatch_incidents_total {len(created)}\n" in (tmp_path / "m.prom").read_text()
+    metrics = (tmp_path / "m.prom").read_text()
+    assert f"probewatch_incidents_total {len(created)}\n" in metrics
+    assert f"probewatch_alerts_total {len(findings)}\n" in metrics
     again = watch(bundle.folder, log_files[0])
     assert [one["metadata"]["uid"] for one in findings_of(again.stdout)] == [one["metadata"]["uid"] for one in findings]
 
@@ -111,6 +113,57 @@ def test_input_that_is_fed_again_from_its_beginning_is_not_scored_twice(
     assert (tmp_path / "a.jsonl").read_text() == before
     rest = b"".join(lines.splitlines(keepends=True)[-3:])
     assert json.loads(piped(rest, *words).stdout)["events"] == lines.count(b"\n") + 3  # a tail goes on
+
+
+def test_a_last_line_that_was_still_being_written_comes_again(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:
+    words = (bundle.folder, "--state", tmp_path / "s.db", "--alerts", tmp_path / "a.jsonl", "--json")
+    torn = lines[: lines.index(b"\n", len(lines) // 2) + 50]
+    piped(torn, *words)
+    assert json.loads(piped(lines, *words).stdout)["events"] == lines.count(b"\n")
+
+
+def test_input_that_begins_otherwise_is_told_to_be_a_continuation(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:
+    words = (bundle.folder, "--state", tmp_path / "s.db", "--alerts", tmp_path / "a.jsonl")
+    first, rest = lines[: lines.index(b"\n") + 1], lines[lines.index(b"\n") + 1 :]
+    assert b"begins otherwise" not in piped(first, *words).stderr
+    assert piped(rest, *words).stderr.count(b"begins otherwise than in the run before") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(gzip.compress(b"{}\n"), "stdin: is packed with gzip"), (b"client,time\n" * 20, "stdin: no line is JSON")],
+)
+def test_input_that_is_no_json_lines_is_a_sentence(content: bytes, sentence: str) -> None:
+    assert sentence in piped(content, code=2).stderr.decode()
+
+
+def test_metrics_that_fail_later_stop_no_detection(
+    bundle: Bundle, lines: bytes, verdicts: Verdicts, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    command = [
+        *COMMAND,
+        str(bundle.folder),
+        "--alerts",
+        str(tmp_path / "a.jsonl"),
+        "--metrics",
+        str(tmp_path / "metrics/m"),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdin and running.stderr
+        running.stdin.write(lines[: lines.index(b"\n") + 1])
+        running.stdin.flush()
+        while not (tmp_path / "metrics/m").exists():
+            time.sleep(0.05)
+        (tmp_path / "metrics/m").unlink()
+        (tmp_path / "metrics").rmdir()
+        running.stdin.write(lines[lines.index(b"\n") + 1 :])
+        running.stdin.close()
+        told = running.stderr.read().decode()
+    assert running.returncode == 0, told
+    assert told.count("cannot be written") == 1
+    found = {one["evidences"][0]["data"]["client"] for one in findings_of((tmp_path / "a.jsonl").read_text())}
+    assert found == set(verdicts.client[verdicts.alert])
 
 
 def test_sigterm_commits_and_ends_with_a_sentence(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ BINARY_BYTES = 1 << 13
 BINARY_SHARE = 20  # more NULs than one byte in this many are no text
 
 FOREIGN = {
+    b"\x1f\x8b": "packed with gzip",
     b"PK\x03\x04": "a zip archive",
     b"\x28\xb5\x2f\xfd": "packed with zstd",
     b"BZh": "packed with bzip2",
@@ -40,9 +41,8 @@ def recognise(path: Path, *, mapped: bool) -> Format:
         LogError: the file cannot be read, or is of a kind that is no log.
     """
     head = read_head(path)
-    for magic, what in FOREIGN.items():
-        if head.startswith(magic):
-            raise LogError(f"{path}: is {what}, expected UTF-8 text, plain or gzip, or Parquet; convert the file.")
+    if what := foreign(head):
+        raise LogError(f"{path}: is {what}, expected UTF-8 text, plain or gzip, or Parquet; convert the file.")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if head.startswith(b"PAR1") or ".parquet" in suffixes[-1:]:
         return Format.PARQUET
@@ -56,6 +56,11 @@ def recognise(path: Path, *, mapped: bool) -> Format:
     if any(line.startswith(b"{") for line in lines):
         return Format.LINES
     return Format.CSV if mapped and lines else Format.LINES
+
+
+def foreign(head: bytes) -> str:
+    """What content that begins so is, if it is no log as it stands; empty otherwise."""
+    return next((what for magic, what in FOREIGN.items() if head.startswith(magic)), "")
 
 
 def read_head(path: Path) -> bytes:

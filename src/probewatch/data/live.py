@@ -13,12 +13,13 @@ import numpy as np
 from probewatch.data import spool as codes
 from probewatch.data.events import Events
 from probewatch.data.fields import RAW, FieldMap, fields_of, suggest_fields
+from probewatch.data.formats import foreign
 from probewatch.data.ingest import UNMAPPED, first_texts, write_out
 from probewatch.data.jsonl import LineReader
 from probewatch.data.lines import LINE_LIMIT_BYTES, TOO_LONG, make_block
-from probewatch.data.rejects import KINDS, UNREADABLE, Counts, Reject, explain_length, explain_line
+from probewatch.data.rejects import KINDS, NOT_JSON, UNREADABLE, Counts, Reject, explain_length, explain_line
 from probewatch.data.spool import EVENT, Spool
-from probewatch.errors import MappingError
+from probewatch.errors import LogError, MappingError
 
 MEMORY_BYTES = 256 << 20
 PIECE_BYTES = 1 << 22  # read at a time
@@ -107,7 +108,8 @@ class LiveReader:
         """The events in some lines, in their order.
 
         Raises:
-            MappingError: the first lines have no client or no time at all.
+            LogError: the first lines are packed, or none is JSON.
+            MappingError: they have no client or no time at all.
         """
         for _ in range(lines.dropped):
             self.found["read"] += 1
@@ -115,6 +117,8 @@ class LiveReader:
             self._reject(self._line, UNREADABLE, TOO_LONG)
         if not lines.content:
             return Events.of([], [])
+        if not self._line and (packed := foreign(lines.content)):
+            raise LogError(f"{self._source}: is {packed}, expected JSON lines; unpack or convert it before.")
         block = make_block(memoryview(lines.content), self._line + 1)
         self._line += len(block)
         self.found["read"] += len(block) - int(block.blank.sum())
@@ -137,7 +141,10 @@ class LiveReader:
         for index, kind, reason in sorted(found):
             self._reject(block.first_line + index, kind, reason)
         self.found["events"] += int(fits.sum())
-        if not self.found["events"] and self.kinds.total() >= UNMAPPED_LINES and set(self.kinds) <= UNMAPPED:
+        useless = not self.found["events"] and self.kinds.total() >= UNMAPPED_LINES
+        if useless and set(self.kinds) <= {NOT_JSON, UNREADABLE}:
+            raise LogError(f"{self._source}: no line is JSON, expected JSON lines; `probewatch score` reads CSV too.")
+        if useless and set(self.kinds) <= UNMAPPED:
             what = " and ".join(sorted(self.kinds))
             raise MappingError(
                 f"{self._source}: the lines have {what}; {suggest_fields(fields_of(first_texts(block)))}."

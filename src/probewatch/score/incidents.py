@@ -20,6 +20,14 @@ REMEMBERED = 65_536  # clients of which a record is kept
 SUSPICIOUS = 0.5  # a session that ended with this share of the threshold, or more, leaves a record
 
 
+LONGEST = 1024  # characters of a name that are kept
+
+
+def shorten(name: str) -> str:
+    """A name, or the beginning of a very long one with its length."""
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}… ({len(name):,} characters)"
+
+
 class Severity(IntEnum):
     """OCSF's ``severity_id``."""
 
@@ -42,7 +50,7 @@ class Incident:
 
     Attributes:
         uid: the same for the same client, model and first query, in every run.
-        client, model, session: as in the log; the session of the first query.
+        client, model, session: as in the log, at most LONGEST characters; the session of the first query.
         first_s, last_s: time of the first and the last query that reached the threshold.
         number: of the first query in its session, from 1.
         events: how many queries did.
@@ -203,11 +211,11 @@ class Incidents:
 
     def _begin(self, owner: int, events: Events, row: int, score: float) -> Incident:
         again = self.records.pop(owner, None) is not None
-        client, model = str(events.client[row]), str(events.model[row])
+        client, model, session = (str(column[row]) for column in (events.client, events.model, events.session))
         time_s = float(events.time_s[row])
         name = f"{client}\0{model}\0{round(time_s * 1e6)}".encode("utf-8", "surrogatepass")
         self.open[owner] = incident = Incident(
-            hashlib.blake2b(name, digest_size=16).hexdigest(), client, model, str(events.session[row]),
+            hashlib.blake2b(name, digest_size=16).hexdigest(), shorten(client), shorten(model), shorten(session),
             time_s, time_s, 0, 1, score, self._severity(score, again), again, "",
         )  # fmt: skip
         self.opened += 1

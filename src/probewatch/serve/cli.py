@@ -184,6 +184,8 @@ def score(
     from probewatch.data.features import compile_ahead
     from probewatch.serve.screen import Screen
 
+    if out and rejects and out.resolve() == rejects.resolve():
+        raise ConfigError(f"{out}: --out and --rejects are one file, expected two; choose another --rejects.")
     screen = Screen(as_json=as_json, quiet=quiet)
     detector, logs = choose_detector(logs)
     compile_ahead()

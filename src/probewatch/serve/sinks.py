@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from probewatch.errors import ConfigError, OutputError
@@ -22,6 +23,18 @@ FIRST_PAUSE_S = 1.0  # doubled after each attempt
 TIMEOUT_S = 10.0
 WAITING = 1000  # alerts that wait for a webhook; beyond, they go to the dead-letter file at once
 LAST_WAIT_S = 15.0  # for a webhook, when the watch ends
+
+WHITE = frozenset(map(chr, range(33))) | {"\x7f"}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Take a redirect for a refusal: to follow it would turn the POST into a GET, which delivers nothing."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+OPENER = urllib.request.build_opener(_NoRedirect)
 
 Entry = tuple[int, str]
 """Number and line of an alert."""
@@ -61,16 +74,30 @@ class AlertFile:
         self._known: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise ConfigError(f"{path}: no plain file, and findings are appended to one; choose another --alerts.")
             self._file = path.open("a+b")
             size = self._file.seek(0, os.SEEK_END)
-            start = size if mark is None else mark if mark <= size else 0  # shorter: the file is another one
-            self._file.seek(start)
-            tail = self._file.read()
-            whole = tail.rfind(b"\n") + 1
-            self._file.truncate(start + whole)  # a line that a killed run did not finish is written again
-            self._known = {uid for line in tail[:whole].splitlines() if (uid := _uid(line))}
+            if mark is None:
+                self._end_line(size)
+            else:
+                self._go_on(mark if mark <= size else 0)  # shorter: the file is another one
         except OSError as error:
             raise self._refused(error) from error
+
+    def _end_line(self, size: int) -> None:
+        """Begin on a line of its own, whatever another run left."""
+        self._file.seek(max(size - 1, 0))
+        if self._file.read() not in (b"", b"\n"):
+            self._file.write(b"\n")
+
+    def _go_on(self, start: int) -> None:
+        """Know the lines behind ``start``, without the one that a killed run did not finish: it is written again."""
+        self._file.seek(start)
+        tail = self._file.read()
+        whole = tail.rfind(b"\n") + 1
+        self._file.truncate(start + whole)
+        self._known = {uid for line in tail[:whole].splitlines() if (uid := _uid(line))}
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -130,7 +157,7 @@ class Webhook:
     An alert is posted at least once: after a restart the last ones may come again, with the same ``uid``.
 
     Raises:
-        ConfigError: no http or https URL.
+        ConfigError: no http or https URL, or one with a name and password in it.
     """
 
     def __init__(
@@ -143,15 +170,17 @@ class Webhook:
         told: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or set(url) & WHITE:
             raise ConfigError("--webhook is no URL of http or https; give one, such as https://siem.example/alerts.")
+        if parts.username is not None:
+            raise ConfigError("--webhook has a name or password before the host, which is not sent; leave it out.")
         self.name = "webhook"
         self._host = parts.hostname
         self._url, self._dead_letter, self._pause_s, self._told = url, dead_letter, pause_s, told
         self._waiting: deque[Entry] = deque()
         self._taken = self._upto = upto
         self._changed = threading.Condition()
-        self._ends = False
+        self._ends = self._kept = False
         self.dead = 0
         self._thread = threading.Thread(target=self._work, name="webhook", daemon=True)
         self._thread.start()
@@ -171,15 +200,16 @@ class Webhook:
                 self._bury(self._waiting.popleft(), "too many alerts wait")
             self._changed.notify()
 
-    def close(self) -> None:
-        """Wait a while for what is queued; what is then left goes to the dead-letter file."""
+    def close(self, *, kept: bool = False) -> None:
+        """Wait a while for what is queued; what is then left goes to the dead-letter file, if it is not ``kept``."""
         with self._changed:
-            self._ends = True
+            self._ends, self._kept = True, kept
             self._changed.notify()
         self._thread.join(LAST_WAIT_S)
         with self._changed:
-            while self._waiting:
+            while self._waiting and not kept:
                 self._bury(self._waiting.popleft(), "the watch ended")
+            self._waiting.clear()
 
     def _work(self) -> None:
         while True:
@@ -191,6 +221,8 @@ class Webhook:
                 entry = self._waiting[0]
             reason = self._post(entry[1])
             with self._changed:
+                if reason and self._kept:
+                    return
                 if self._waiting and self._waiting[0] is entry:
                     self._waiting.popleft()
                     if reason:
@@ -208,13 +240,13 @@ class Webhook:
                 self._url, line.encode(), {"Content-Type": "application/json", "User-Agent": "probewatch"}
             )
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                with OPENER.open(request, timeout=TIMEOUT_S):
                     return ""
             except urllib.error.HTTPError as error:
                 reason = f"status {error.code}"
                 if error.code < 500 and error.code not in (408, 425, 429):
                     return reason  # it would be refused again
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 reason = type(getattr(error, "reason", error)).__name__
         return reason
 

@@ -54,6 +54,15 @@ class Consumed:
         """What to keep."""
         return {"source": self._first, "lines": self._lines}
 
+    @property
+    def continues(self) -> bool:
+        """Whether it begins otherwise than in the run before, and so is taken for what followed then."""
+        return bool(self._first) and self._before.get("source", self._first) != self._first
+
+    def leave_last(self) -> None:
+        """Count the last line as not consumed: it comes again, whole."""
+        self._lines -= 1
+
     def skip(self, lines: Lines, reader: LiveReader) -> Lines:
         """The lines that are new."""
         from probewatch.data.live import Lines

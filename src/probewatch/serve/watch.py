@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probewatch.data.wording import listed
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, OutputError
 from probewatch.serve.exits import name_of
 from probewatch.serve.options import AllowFile, Gap, Json, KeyFile, Map, ProfilesDir, Quiet, TargetsDir
 from probewatch.serve.profile import chosen_profiles
@@ -138,7 +138,7 @@ class _Watch:
         self._committed = self._shown = 0.0
         self._seconds, self._timed, self._rejects = 0.0, 0, 0
         self._counts: Counts | None = None
-        self._live = False
+        self._live = self._metrics_work = self._metrics_failed = False
         self._models: set[str] = set()  # of which it was told whether they have a profile
 
     def open_sinks(self, alerts: Path | None, webhook: str | None, dead_letter: Path) -> None:
@@ -174,7 +174,15 @@ class _Watch:
                 break  # the lines just read are not in the position: they come again
             left = consumed.skip(lines, self._reader)
             if left.count:
-                self._push(self._reader.read(left))
+                if consumed.continues and not self._reader.counts.read:
+                    self._screen.note(
+                        "Standard input begins otherwise than in the run before, so it is taken for what came after it:"
+                        " lines that were scored then, as after a rotation, are scored again."
+                    )
+                events = self._reader.read(left)
+                self._push(events)
+                if not len(events) and left.content and not left.content.endswith(b"\n"):
+                    consumed.leave_last()  # whoever writes it was in the middle
                 self._scorer.position = consumed.position
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > self._scorer.tolerance_s:
@@ -203,11 +211,14 @@ class _Watch:
                 return
 
     def finish(self) -> None:
-        """Commit and deliver all."""
+        """Commit and deliver all; what the webhook has not taken stays in the state, where there is one."""
+        from probewatch.serve.sinks import Webhook
+
         self._scorer.commit()
         self._deliver()
         for sink in self._sinks:
-            sink.close() if sink.name == "webhook" else None
+            if isinstance(sink, Webhook):
+                sink.close(kept=self._scorer.journal is not None)
         self._scorer.delivered({sink.name: sink.progress for sink in self._sinks})
         self._show()
 
@@ -279,8 +290,17 @@ class _Watch:
             self._scorer.delivered(progress)
 
     def _show(self) -> None:
-        if self._metrics:
-            self._metrics.show(self._numbers())
+        """Renew the metrics; where they worked once, their failure is told once and stops nothing."""
+        try:
+            if self._metrics:
+                self._metrics.show(self._numbers())
+                self._metrics_work = True
+        except OutputError as error:
+            if not self._metrics_work:
+                raise
+            if not self._metrics_failed:
+                self._screen.warn(str(error))
+            self._metrics_failed = True
 
     def _numbers(self) -> dict[str, float]:
         numbers = self._scorer.counts()
