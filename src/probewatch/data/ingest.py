@@ -226,8 +226,8 @@ class Ingest:
             return MappingError(f"{names}: the lines have {what}; {suggest_fields(fields_of(self._sample))}.")
         if rejects:
             first = self.rejects.kept[0]
-            every = "the only line was" if rejects == 1 else f"all {rejects:,} lines were"
-            return LogError(f"{names}: {every} rejected, the first: {first}.")
+            every = "the only line was rejected" if rejects == 1 else f"all {rejects:,} lines were rejected, the first"
+            return LogError(f"{names}: {every}: {first}.")
         if skipped:
             events = counted(skipped, "event")
             return LogError(f"{names}: no query is among {events}; check event_type in the mapping.")

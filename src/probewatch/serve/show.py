@@ -77,6 +77,19 @@ def figures_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def remarks(metrics: Mapping[str, Any]) -> list[str]:
+    """What the table of figures leaves out, and why some could not be measured."""
+    aside = {"of allow-listed clients": metrics["allowed"]["n"], "of other attacks": metrics["other_attacks"]["n"]}
+    told = [f"{count:,} {whose}" for whose, count in aside.items() if count]
+    lines = [f"Not counted there: {' and '.join(told)}."] if told else []
+    absent = [noun for noun, key in (("attack", "n_attacks"), ("benign", "n_benign")) if not metrics[key]]
+    if absent:
+        lines.append(f"– where it takes both kinds: there is no {absent[0]} session.")
+    elif metrics["tpr_at_fpr_0.01"] is None:
+        lines.append(f"– at 1 % FPR, which takes 300 benign sessions: there are {metrics['n_benign']:,}.")
+    return lines
+
+
 def figure(value: Any) -> str:
     """A share to three places; a dash where it could not be measured."""
     return "–" if value is None else f"{value:.3f}"
@@ -87,7 +100,7 @@ def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold
 
     Where the screen is too narrow for all columns, the model is left out first, then the client.
     """
-    share = f"{alerts:,} of {counted(total, 'session')} {'alerts' if alerts == 1 else 'alert'}"
+    share = f"{alerts:,} of {counted(total, 'session')} {'alerts' if total == 1 else 'alert'}"
     more = "the highest score" if len(rows) == 1 else f"the {len(rows)} highest scores"
     table = Table(
         title=f"{share} at a score of {probability(threshold)}", title_justify="left",
@@ -172,7 +185,7 @@ def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> 
     report = bundle.folder / "report"
     screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}.")
     screen.table(figures_table(metrics))
-    for sentence in [*_threshold_lines(bundle, metrics), *_view_lines(metrics.get("views") or {})]:
+    for sentence in [*remarks(metrics), *_threshold_lines(bundle, metrics), *_view_lines(metrics.get("views") or {})]:
         screen.line(sentence)
     screen.line(f"Detector: {bundle.folder}   Report: {report / 'index.html'}")
     screen.json({**metrics, "bundle": str(bundle.folder), "report": str(report)})
@@ -223,6 +236,8 @@ def show_evaluated(screen: Screen, metrics: Mapping[str, Any], report: Path) -> 
     for sentence in metrics["notes"]:
         screen.note(sentence)
     screen.table(figures_table(metrics))
+    for sentence in remarks(metrics):
+        screen.line(sentence)
     screen.line(f"Report: {report / 'index.html'}")
     screen.json({**metrics, "report": str(report)})
 
