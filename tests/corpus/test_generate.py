@@ -150,7 +150,7 @@ def test_nobody_asks_for_a_record_of_another_pool(
     assert seen["batch"] == {"members", "customers"} and seen["extraction"] == {"attackers"}
     assert seen["rescoring"] == {"members", "customers"} and seen["threshold_confidence"] == {"members", "attackers"}
     told = manifest["targets"]["knn"]["pool_share_by_role"]
-    assert 0.0 < told["batch"]["members"] < 0.15 and told["membership"]["customers"] == 0.0
+    assert 0.0 < told["batch"]["members"] < 0.3 and told["membership"]["customers"] == 0.0
     assert told["batch"]["members"] + told["batch"]["customers"] == pytest.approx(1.0, abs=1e-4)
     assert all(row["holdout"] == 0.0 for row in told.values())
     assert set(manifest["models"]["knn"]["pools"]["shared"].values()) == {0}

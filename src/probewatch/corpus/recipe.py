@@ -58,8 +58,8 @@ class Recipe:
     shortest: int = 20
     median: int = 90
     longest: int = 300
-    members: tuple[float, float] = (0.3, 0.6)
-    returning: tuple[float, float] = (0.0, 0.15)
+    members: tuple[float, float] = (0.25, 0.6)
+    returning: tuple[float, float] = (0.0, 0.3)
     most_tasks: int = 8
     pools: tuple[float, float, float] = (0.4, 0.35, 0.25)
     attacks: Weights = field(default_factory=_even(ATTACKS))
