@@ -182,6 +182,24 @@ def test_the_manifest_tells_a_robust_model_from_an_attack_that_learns_nothing(ma
     assert robust["interval"][0] < 0.5 < robust["interval"][1] and "the model is robust" in robust["reading"]
 
 
+def test_records_that_occur_often_do_not_make_a_model_that_remembers_nothing_leak(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    often = random.random((1600, 1)) < 0.5
+    values = np.where(often, random.integers(0, 300, (1600, 1)), 300 + np.arange(1600)[:, None])
+    records = Records(values.astype(np.float64), np.zeros(len(values), np.int64))
+    pools = split_pools(records.take(np.arange(700)), records.take(np.arange(700, 1600)), (0.4, 0.3, 0.3), random)
+
+    def predict(rows: Any) -> Any:
+        return np.where(rows[:, 0] < 300, 0.1, 0.3)  # surest where records occur often
+
+    target = Target("often", predict, classes=2, budget=50_000)
+    manifest = make_corpus([Subject.of(target, pools, CLASSES, 0, {})], FEW, tmp_path)
+    low, high = manifest["targets"]["often"]["leak"]["interval"]
+    assert pools.dropped > 100 and low < 0.5 < high
+    attack = manifest["attacks"]["threshold_confidence"]["by_target"]["often"]
+    assert attack["interval"][0] < 0.5 < attack["interval"][1]
+
+
 def test_form_alone_does_not_give_attacks_away(manifest: dict[str, Any]) -> None:
     assert manifest["give_aways"]["roc_auc"] <= 0.70 and manifest["give_aways"]["holds"]
     assert manifest["give_aways"]["roc_auc_alone"]["off_grid_share"] == 0.5

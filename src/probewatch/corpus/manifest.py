@@ -105,7 +105,12 @@ def _told_of_targets(
         ]
         told[one.target.name] = {
             "accuracy": {"train": right[0], "holdout": right[1]},
-            "leak": model_leak(train[1], one.pools.members.label, holdout[1], one.pools.holdout.label),
+            "leak": model_leak(
+                train[1][one.pools.counted],
+                one.pools.members.label[one.pools.counted],
+                holdout[1],
+                one.pools.holdout.label,
+            ),
             "queries": sum(len(session) for session in sessions if session.target == one.target.name),
             "pool_share_by_role": asked[one.target.name],
             **one.target.trouble(),
@@ -114,14 +119,19 @@ def _told_of_targets(
 
 
 def _outcomes(runs: Sequence[Run], asked: Sequence[Asked], subjects: Sequence[Subject]) -> list[Outcome]:
-    return [
-        Outcome(
-            subjects[run.target].target.name, run.family, run.actor.evasion, one.guess.record,
-            subjects[run.target].member[one.guess.record], one.guess.score,
-        )
-        for run, one in zip(runs, asked, strict=True)
-        if one.guess is not None and run.attack == "membership"
-    ]  # fmt: skip
+    found = []
+    for run, one in zip(runs, asked, strict=True):
+        if one.guess is not None and run.attack == "membership":
+            subject = subjects[run.target]
+            counted = subject.counted[one.guess.record]
+            record = one.guess.record[counted]
+            found.append(
+                Outcome(
+                    subject.target.name, run.family, run.actor.evasion, record, subject.member[record],
+                    one.guess.score[counted],
+                )
+            )  # fmt: skip
+    return found
 
 
 def _version(name: str) -> str | None:

@@ -77,6 +77,8 @@ class Pools:
         attackers: the attackers' own, of which the model knows nothing.
         customers: what benign clients ask for.
         holdout: the owner's; nobody asks for them.
+        counted: (members,) bool, those that figures set against others. Others whose double is among the members are
+            left out, which leaves rarer records; so of the members those without a double among as many others.
         dropped: records of the second file that are left out because the model was trained on their double.
         duplicates: share of all records that have a double among them.
     """
@@ -85,6 +87,7 @@ class Pools:
     attackers: Records
     customers: Records
     holdout: Records
+    counted: NDArray[np.bool_]
     dropped: int
     duplicates: float
 
@@ -145,6 +148,7 @@ def split_pools(
         attackers=others.take(parts[0]),
         customers=others.take(parts[1]),
         holdout=others.take(parts[2]),
+        counted=~np.isin(own, random.permutation(foreign)[: len(own)]),
         dropped=int(doubled.sum()),
         duplicates=float(np.mean(count[group] > 1)),
     )

@@ -42,6 +42,7 @@ class Subject:
         candidates: (R, D) records that attackers ask about, in random order: members and half their own pool.
         labels: int64 (R,) their classes.
         member: (R,) bool, the truth.
+        counted: (R,) bool, which are in the figures of attacks (:class:`~probewatch.corpus.pools.Pools`).
         own, own_labels: the other half, which attackers fit shadow models on.
         kind: of the shadow models that are like the target, which attackers are taken to know; None lets each believe
             in a kind of its own.
@@ -55,6 +56,7 @@ class Subject:
     candidates: NDArray[np.float64]
     labels: NDArray[np.int64]
     member: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
     own: NDArray[np.float64]
     own_labels: NDArray[np.int64]
     described: dict[str, Any] = field(default_factory=dict)
@@ -77,11 +79,12 @@ class Subject:
         inputs = np.concatenate([pools.members.inputs, pools.attackers.inputs[outside]])
         labels = np.concatenate([pools.members.label, pools.attackers.label[outside]])
         mixed = random.permutation(len(inputs))
+        counted = np.concatenate([pools.counted, np.ones(len(outside), np.bool_)])
         everything = np.concatenate([pool.inputs for pool in pools.named().values()])
         return cls(
             target, pools, Grid.learn(everything), tuple(classes), inputs[mixed], labels[mixed],
-            mixed < len(pools.members), pools.attackers.inputs[own], pools.attackers.label[own], described,
-            kind,
+            mixed < len(pools.members), counted[mixed], pools.attackers.inputs[own], pools.attackers.label[own],
+            described, kind,
         )  # fmt: skip
 
     def fingerprint(self) -> str:
