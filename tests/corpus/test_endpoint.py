@@ -175,3 +175,38 @@ def test_only_this_machine_is_attacked_unless_the_user_owns_the_endpoint() -> No
 def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"expected http.*has no \$row, .*must be above 0"):
         Endpoint("ftp://x", ["a"], ["0"], form=Form({"x": "$rows", "y": "$row"}), limits=Limits(per_second=0))
+
+
+def test_a_server_on_one_address_of_localhost_is_found(
+    serve: Callable[[Reply], Server], connect: Callable[..., Endpoint]
+) -> None:
+    server = serve(_first_of_ten)  # on 127.0.0.1 alone, where localhost may be ::1 too
+    endpoint = connect(server.url.replace("127.0.0.1", "localhost"), ["a"], ["0", "1"], limits=QUICK)
+    assert endpoint(np.array([[5.0]])).tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "sentence"),
+    [
+        ("http://127.0.0.1/é", {}, "blanks or letters beyond ASCII"),
+        ("http://127.0.0.1/a b", {}, "blanks or letters beyond ASCII"),
+        ("http://127.0.0.1/", {"limits": Limits(timeout_s=-1.0)}, "timeout must be above 0 and finite"),
+        ("http://127.0.0.1/", {"limits": Limits(timeout_s=0.0)}, "timeout must be above 0 and finite"),
+        ("http://127.0.0.1/", {"form": Form(headers={"X-Key": "s3cret→"})}, "header 'X-Key' has characters"),
+    ],
+)
+def test_what_http_cannot_send_is_refused_before_it_is_asked(url: str, settings: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        Endpoint(url, ["a"], ["0", "1"], **settings)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_no_sentence_shows_the_query_of_the_address(
+    serve: Callable[[Reply], Server], connect: Callable[..., Endpoint]
+) -> None:
+    for status, answer in ((403, {}), (200, b"<html>"), (200, {"other": 1})):
+        server = serve(lambda body, number, status=status, answer=answer: (status, answer))
+        endpoint = connect(f"{server.url}?api_key=s3cret", ["a"], ["0", "1"], limits=QUICK)
+        with pytest.raises(TargetError, match=r"127.0.0.1:\d+/predict") as caught:
+            endpoint(np.array([[5.0]]))
+        assert "s3cret" not in str(caught.value)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +66,18 @@ def test_lengths_lie_between_the_shortest_and_the_longest_about_the_median() -> 
     recipe = Recipe(shortest=20, median=90, longest=300)
     lengths = draw_lengths(recipe, 4000, np.random.default_rng(0))
     assert lengths.min() >= 20 and lengths.max() <= 300 and 80 <= np.median(lengths) <= 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"attacks": 5}, "attacks is 5, expected a table of weights by name"),
+        ({"sessions": float("inf")}, "sessions is inf, expected a whole number"),
+        ({"paces": {"script": float("nan")}}, "expected a table of weights by name"),
+        ({"paces": {"script": 10**400}}, "expected a table of weights by name"),
+        ({"days": 10**400}, "expected a number"),
+    ],
+)
+def test_settings_that_are_no_such_thing_are_a_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Recipe().with_changes(settings)

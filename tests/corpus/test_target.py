@@ -6,7 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from probewatch.corpus.target import Target, as_predict, check_answers, load_predict
 from probewatch.errors import ConfigError, TargetError
@@ -68,6 +73,26 @@ def test_an_estimators_columns_come_in_the_order_of_the_labels() -> None:
     assert np.asarray(as_predict(model, ["no", "yes"])(np.zeros((1, 1)))).tolist() == [[0.1, 0.9]]
     with pytest.raises(ConfigError, match=r"knows the classes \['yes', 'no'\], but --label has \['0', '1'\]"):
         as_predict(model, ["0", "1"])
+
+
+def test_an_estimator_fitted_on_a_data_frame_is_given_one() -> None:
+    records = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "town": ["a", "b", "a", "b"], "unused": [0.0] * 4})
+    encode = ColumnTransformer([("town", OneHotEncoder(), ["town"])], remainder="passthrough")
+    model = make_pipeline(encode, LogisticRegression()).fit(records[["town", "age"]], ["no", "no", "yes", "yes"])
+    columns = ["unused", "age", "town"]
+    predict = as_predict(model, ["no", "yes"], columns)
+    found = np.asarray(predict(records[columns].to_numpy(object)))
+    np.testing.assert_allclose(found, model.predict_proba(records[["town", "age"]]))
+    with pytest.raises(ConfigError, match=r"fitted on the columns \['town', 'age'\], but the records have \['age'\]"):
+        as_predict(model, ["no", "yes"], ["age"])
+
+
+def test_a_model_whose_import_fails_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_broken_module.py").write_text("open('weights.bin')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match=r"which cannot be loaded \(FileNotFoundError: .*weights.bin"):
+        load_predict("my_broken_module:predict", ["0", "1"])
 
 
 def test_a_model_is_loaded_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,3 +259,9 @@ def test_records_that_make_no_profile_are_refused(train: Records, holdout: Recor
     broken[3, 2] = np.nan
     with pytest.raises(DataError, match="1 training records have inputs that are not finite"):
         build_profile(Records(broken, train.confidence), holdout, KEY, "m")
+
+
+def test_a_holdout_of_one_record_again_and_again_makes_a_profile() -> None:
+    same = Records(np.ones((50, 3)), np.full(50, 0.7))
+    profile = build_profile(same, same, bytes(16), "m")
+    assert np.isfinite(profile.nearest).all()

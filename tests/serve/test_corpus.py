@@ -116,8 +116,10 @@ def test_an_endpoint_is_attacked_within_its_budget(
     files: Path, tmp_path: Path, endpoint: tuple[str, list[Any]]
 ) -> None:
     url, seen = endpoint
-    words = ["--endpoint", url, *_own(files), "--out", tmp_path, "--rate", 1e5, "--name", "credit",
-             "--body", '{"rows": "$records"}', "--response-path", "*.scores", "--header", "X-Key: secret"]  # fmt: skip
+    words = [
+        "--endpoint", f"{url}?api_key=secret", *_own(files), "--out", tmp_path, "--rate", 1e5, "--name", "credit",
+        "--body", '{"rows": "$records", "token": "secret"}', "--response-path", "*.scores", "--header", "X-Key: secret",
+    ]  # fmt: skip
     done = run(*words, "--max-queries", 250)
     assert done.exit_code == 2 and "credit: the budget of 250 queries is used up" in done.stderr
     done = run(*words, "--json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import math
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ MANY = ("$rows", "$records")  # of several
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that another attempt may cure
 KEPT_TROUBLE = 1000  # sentences about failed attempts that are kept
 SHOWN_REPLY = 200  # characters of a reply that an error shows
+LONGEST_WAIT_S = 300.0  # that an endpoint may ask for between attempts
+CONNECT_S = 1.0  # for a connection to an address of this machine
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,12 @@ class Endpoint:
         owned: bool = False,
     ) -> None:
         self.requests = 0
-        self.retries = 0
+        self.retries = self.repeated = 0  # failed requests, and the queries in them
         self.trouble: list[str] = []
         self._form = form or Form()
         self._limits = limits or Limits()
         self._url = _checked(url, self._form, self._limits)
+        self.shown = without_secrets(self._url)
         self._address = None if owned else _loopback(self._url)
         self._columns, self._classes = tuple(columns), tuple(classes)
         self._texts = tuple(texts) or (None,) * len(self._columns)
@@ -133,21 +137,25 @@ class Endpoint:
                 status, reply, wait_s = self._post(body)
                 problem = f"status {status}: {_start(reply)}"
                 if 200 <= status < 300:
-                    return json.loads(reply)
+                    return self._parse(reply)
                 if status not in PASSING:
-                    raise TargetError(f"{self._url.geturl()} refuses a query with {problem}.")
+                    raise TargetError(f"{self.shown} refuses a query with {problem}.")
             except (OSError, http.client.HTTPException) as error:
                 problem, wait_s = f"{type(error).__name__}: {error}", 0.0
-            except ValueError as error:
-                raise TargetError(f"{self._url.geturl()} answers what is not JSON: {_start(reply)}.") from error
-            self._note(f"attempt {attempt} of {self._limits.attempts}: {problem}")
+            self._note(f"attempt {attempt} of {self._limits.attempts}: {problem}", len(inputs))
             if attempt < self._limits.attempts:
                 time.sleep(max(pause_s, wait_s))
                 pause_s *= 2.0
         raise TargetError(
-            f"{self._url.geturl()} failed {self._limits.attempts} times, the last with {problem};"
+            f"{self.shown} failed {self._limits.attempts} times, the last with {problem};"
             " see that it is up, then run the same command again: it goes on where it stopped."
         )
+
+    def _parse(self, reply: bytes) -> Any:
+        try:
+            return json.loads(reply)
+        except (ValueError, RecursionError) as error:
+            raise TargetError(f"{self.shown} answers what is not JSON: {_start(reply)}.") from error
 
     def _values(self, inputs: NDArray[np.float64]) -> Any:
         rows = [
@@ -176,7 +184,7 @@ class Endpoint:
             connection.close()
             raise
         self._idle.append(connection)
-        return status, reply, float(asked) if asked.isdigit() else 0.0
+        return status, reply, min(float(asked), LONGEST_WAIT_S) if asked.isascii() and asked.isdigit() else 0.0
 
     def _connection(self) -> http.client.HTTPConnection:
         with self._lock:
@@ -194,9 +202,10 @@ class Endpoint:
             self._free_at = begins + rows / self._limits.per_second
         time.sleep(max(0.0, begins - time.monotonic()))
 
-    def _note(self, sentence: str) -> None:
+    def _note(self, sentence: str, queries: int) -> None:
         with self._lock:
             self.retries += 1
+            self.repeated += queries
             if len(self.trouble) < KEPT_TROUBLE:
                 self.trouble.append(sentence)
 
@@ -207,11 +216,11 @@ class Endpoint:
             values = np.array(table, np.float64)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise TargetError(
-                f"{self._url.geturl()}: the path {self._form.path!r} leads to no probabilities in"
+                f"{self.shown}: the path {self._form.path!r} leads to no probabilities in"
                 f" {_start(json.dumps(answer).encode())} ({type(error).__name__}: {error}); give --response-path."
             ) from error
         if len(values) != rows:
-            raise TargetError(f"{self._url.geturl()} answers {len(values)} of {rows} queries.")
+            raise TargetError(f"{self.shown} answers {len(values)} of {rows} queries.")
         return values
 
     def _by_class(self, row: Any) -> Any:
@@ -225,11 +234,17 @@ def _checked(url: str, form: Form, limits: Limits) -> SplitResult:
     except ValueError:
         port_fits = False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_fits:
-        mistakes.append(f"the endpoint is {url!r}, expected http://HOST[:PORT]/PATH")
+        mistakes.append(f"the endpoint is {without_secrets(parts)!r}, expected http://HOST[:PORT]/PATH")
+    elif not url.isascii() or any(character <= " " for character in url):
+        mistakes.append("the endpoint's address has blanks or letters beyond ASCII, expected them as %20 and the like")
+    for name, value in form.headers.items():
+        if not name.isascii() or any(not " " <= character <= "\xff" for character in name + value):
+            mistakes.append(f"the header {name!r} has characters that HTTP has not, expected Latin-1")
     if _placeholder(form.body) is None:
         mistakes.append(f"the body {json.dumps(form.body)} has no {', '.join(ONE + MANY)}, expected one of them once")
-    if not (limits.per_second > 0 and limits.workers > 0 and limits.rows > 0 and limits.attempts > 0):
-        mistakes.append(f"rate, workers, rows and attempts must be above 0, they are {limits}")
+    counts = (limits.per_second, limits.workers, limits.rows, limits.attempts, limits.timeout_s)
+    if not all(0 < count < math.inf for count in counts):
+        mistakes.append(f"rate, workers, rows, attempts and timeout must be above 0 and finite, they are {limits}")
     if mistakes:
         raise ConfigError(f"{'; '.join(mistakes)}.")
     return parts
@@ -238,16 +253,44 @@ def _checked(url: str, form: Form, limits: Limits) -> SplitResult:
 def _loopback(url: SplitResult) -> str:
     """The host's address, which must be of this machine."""
     try:
-        found = socket.getaddrinfo(url.hostname, url.port or 80, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(url.hostname, _port(url), type=socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigError(f"the endpoint's host {url.hostname!r} is not known: {error}.") from error
     addresses = [str(entry[4][0]) for entry in found]
     if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
         raise ConfigError(
-            f"the endpoint {url.geturl()} is not on this machine ({addresses[0]});"
+            f"the endpoint {without_secrets(url)} is not on this machine ({addresses[0]});"
             " attack only what is yours, and say so with --i-own-this-endpoint."
         )
+    for address in addresses:  # a server may listen on one of localhost's alone
+        try:
+            socket.create_connection((address, _port(url)), CONNECT_S).close()
+        except OSError:
+            continue
+        return address
     return addresses[0]
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def without_secrets(url: SplitResult) -> str:
+    """An address as it may be shown and kept: without a name, a password or a query."""
+    return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def hidden(body: Any) -> Any:
+    """A body as it may be kept: its names and placeholder, every other value a dot.
+
+    >>> hidden({"key": "s3cret", "rows": "$rows"})
+    {'key': '·', 'rows': '$rows'}
+    """
+    if isinstance(body, Mapping):
+        return {name: hidden(part) for name, part in body.items()}
+    if isinstance(body, list):
+        return [hidden(part) for part in body]
+    return body if body in ONE + MANY else "·"
 
 
 def _placeholder(body: Any) -> str | None:

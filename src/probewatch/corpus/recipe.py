@@ -13,6 +13,7 @@ from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.clients import USES
 from probewatch.corpus.clock import PACES
 from probewatch.corpus.evasion import EVASIONS
+from probewatch.data.rejects import is_finite
 from probewatch.errors import ConfigError
 
 Weights = Mapping[str, float]
@@ -118,6 +119,8 @@ NAMES: dict[str, Iterable[str]] = {"attacks": ATTACKS, "uses": USES, "paces": PA
 
 def _as_kind(name: str, value: Any, like: Any) -> Any:
     if isinstance(like, Mapping):
+        if not isinstance(value, Mapping):
+            raise TypeError
         return {key: float(_number(weight)) for key, weight in value.items()}
     if isinstance(like, tuple):
         if isinstance(value, str) or len(value) != len(like):
@@ -129,6 +132,8 @@ def _as_kind(name: str, value: Any, like: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
+    if not is_finite(value):
+        raise ValueError
     return value
 
 

@@ -30,7 +30,7 @@ class Target:
         name: the log's ``modelName``.
         predict: the model.
         classes: C, at least 2.
-        budget: queries in all; one more is refused before any is sent.
+        budget: queries in all, an endpoint's repeated ones too; one more is refused before any is sent.
         decimals: answers are rounded to so many, for whoever asks as for the log; None leaves them whole.
     """
 
@@ -54,6 +54,7 @@ class Target:
                 " or make fewer --sessions."
             )
         self.asked += len(inputs)
+        repeated = self._repeated
         if not len(inputs):
             return np.empty((0, self.classes))
         try:
@@ -64,8 +65,14 @@ class Target:
             raise
         except Exception as error:  # whatever a user's own model raises
             raise TargetError(f"{self.name}: the model fails with {type(error).__name__}: {error}.") from error
+        self.asked += self._repeated - repeated
         answers = check_answers(found, len(inputs), self.classes, self.name)
         return answers if self._decimals is None else answers.round(self._decimals)
+
+    @property
+    def _repeated(self) -> int:
+        """Queries that an endpoint was asked again, since it failed: they are asked, too."""
+        return int(getattr(self._predict, "repeated", 0))
 
     def close(self) -> None:
         """Let an endpoint close its connections."""
@@ -111,10 +118,11 @@ def check_answers(found: Any, rows: int, classes: int, name: str) -> NDArray[np.
     return np.clip(answers, 0.0, 1.0)
 
 
-def load_predict(path: str, classes: Sequence[str]) -> Predict:
+def load_predict(path: str, classes: Sequence[str], columns: Sequence[str] = ()) -> Predict:
     """The callable or estimator that ``module:name`` names, with the current folder on the import path.
 
-    An estimator's columns are brought into the order of ``classes``; a callable's must be in it already.
+    An estimator's columns are brought into the order of ``classes``; a callable's must be in it already. An estimator
+    that was fitted on a data frame is given one, with the names of ``columns``.
 
     Raises:
         ConfigError: no such module or name, or nothing that can predict.
@@ -128,16 +136,18 @@ def load_predict(path: str, classes: Sequence[str]) -> Predict:
         found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"--model is {path!r}, which cannot be loaded: {error}.") from error
-    return as_predict(found, classes)
+    except Exception as error:  # whatever a user's own module raises
+        raise ConfigError(
+            f"--model is {path!r}, which cannot be loaded ({type(error).__name__}: {error}); see that it imports."
+        ) from error
+    return as_predict(found, classes, columns)
 
 
-def as_predict(model: Any, classes: Sequence[str]) -> Predict:
+def as_predict(model: Any, classes: Sequence[str], columns: Sequence[str] = ()) -> Predict:
     """A callable as it is; an estimator's ``predict_proba`` with its columns in the order of ``classes``.
 
     Raises:
-        ConfigError: it cannot predict probabilities, or knows other classes.
+        ConfigError: it cannot predict probabilities, or knows other classes or columns.
     """
     if not hasattr(model, "predict_proba"):
         if not callable(model):
@@ -147,8 +157,15 @@ def as_predict(model: Any, classes: Sequence[str]) -> Predict:
     if sorted(own) != sorted(classes):
         raise ConfigError(f"the model knows the classes {own}, but --label has {list(classes)}.")
     order = [own.index(name) for name in classes]
+    names = list(getattr(model, "feature_names_in_", ())) if columns else []
+    if names and set(names) - set(columns):
+        raise ConfigError(f"the model was fitted on the columns {names}, but the records have {list(columns)}.")
 
     def predict(inputs: NDArray[Any]) -> Any:
+        if names:
+            import pandas as pd
+
+            inputs = pd.DataFrame(inputs, columns=list(columns)).infer_objects()[names]
         return np.asarray(model.predict_proba(inputs))[:, order]
 
     return predict

@@ -194,6 +194,8 @@ def _nearest(grains: NDArray[np.int16], unit: float, random: np.random.Generator
     squares = np.sum((sketches[:, 1:] - sketches[:, :1]) ** 2, axis=2)
     squares[chosen[:, 1:] == chosen[:, :1]] = np.inf  # itself
     least = squares.min(axis=1)
+    if not np.any(np.isfinite(least)):  # there is one record alone
+        return np.full(len(QUANTILES), np.log(FLOOR))
     distances = np.log(FLOOR + np.sqrt(least[np.isfinite(least)]) / unit)
     return np.asarray(np.quantile(distances, QUANTILES))
 

@@ -152,17 +152,17 @@ def _own_subject(
     pools = split_pools(table.train, table.others, recipe.pools, np.random.default_rng([recipe.seed, 5]))
     described: dict[str, Any] = {"data": [str(files[0].name), str(files[1].name)], "label": files[2]}
     if endpoint is not None:
-        from probewatch.corpus.endpoint import Endpoint, Form, Limits
+        from probewatch.corpus.endpoint import Endpoint, Form, Limits, hidden
 
         form = Form(_json(http["body"]), http["path"], _headers(http["headers"]))
         limits = Limits(per_second=http["rate"], timeout_s=http["timeout"])
         predict: Any = Endpoint(
             endpoint, table.columns, classes, texts=table.texts, form=form, limits=limits, owned=http["owned"]
         )
-        described |= {"endpoint": endpoint, "body": form.body, "response_path": form.path,
+        described |= {"endpoint": predict.shown, "body": hidden(form.body), "response_path": form.path,
                       "queries_per_second": limits.per_second}  # fmt: skip
     else:
-        predict = table.decoding(load_predict(str(model), classes))
+        predict = table.decoding(load_predict(str(model), classes, table.columns))
         described |= {"model": model}
     records = len(pools.members) + len(pools.holdout)
     budget = max_queries or QUERIES_A_SESSION * recipe.sessions + records
@@ -208,7 +208,7 @@ def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
         if told and told["retries"]:
             screen.note(f"{name}: {told['retries']:,} failed requests, as: {told['trouble'][0]}")
     screen.line(f"Log: {out}   Train on it: probewatch train {out}/events.* --labels {out}/labels.csv "
-                f"--allow {out}/allow.txt --out bundle")  # fmt: skip
+                f"--allow {out}/allow.txt --targets {out}/targets --out bundle")  # fmt: skip
     screen.json(manifest)
 
 
