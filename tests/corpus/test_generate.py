@@ -263,6 +263,13 @@ def test_targets_need_different_names(tmp_path: Path) -> None:
         make_corpus([_subject(), _subject()], FEW, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", "..", "/tmp/elsewhere", "../up", "a\\b", "a/b"])
+def test_a_targets_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="names no folder of its own"):
+        make_corpus([_subject(name)], FEW, tmp_path / "corpus")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="the corpus cannot be written there"):

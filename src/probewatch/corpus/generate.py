@@ -52,12 +52,17 @@ def make_corpus(
         the manifest.
 
     Raises:
-        ConfigError: the folder cannot be written, or names repeat.
+        ConfigError: the folder cannot be written, or names repeat or are no folder's.
         TargetError: a target gives no usable answer.
     """
     names = [one.target.name for one in subjects]
     if len(set(names)) < len(names):
         raise ConfigError(f"targets are named {names}, expected different names.")
+    odd = [name for name in names if not name.strip(".") or set(name) & set("/\\\0")]
+    if odd:
+        raise ConfigError(
+            f"a target is named {odd[0]!r}, which names no folder of its own; leave out / and \\ (--name)."
+        )
     say = told or (lambda what, done, total: None)
     key = parameters(subjects, recipe, f"{START}Z", WAVE)
     partial = _partial(folder, key)
