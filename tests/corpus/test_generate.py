@@ -274,3 +274,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="the corpus cannot be written there"):
         make_corpus([_subject()], FEW, tmp_path / "file")
+
+
+def test_another_corpus_in_the_same_folder_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    make_corpus([_subject(), _subject("other", seed=1)], FEW, tmp_path, parquet=True)
+    (tmp_path / "targets" / "mine").mkdir()
+    make_corpus([_subject()], FEW, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "targets").iterdir()) == ["knn", "mine"]
+    assert not (tmp_path / "events.parquet").exists()

@@ -91,3 +91,19 @@ def test_files_that_do_not_fit_are_named(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.csv: cannot be read as CSV"):
         read_table(tmp_path / "absent.csv", tmp_path / "absent.csv", "y")
+
+
+def test_decimals_are_numbers_and_coded_words_are_words(tmp_path: Path) -> None:
+    amounts = pa.array(["1.50", "2.25", "3.00"] * 2).cast(pa.decimal128(6, 2))
+    towns, labels = pa.array(["a", "b", "a"] * 2), pa.array([0, 1, 0] * 2)
+    pq.write_table(pa.table({"x": amounts, "town": towns.dictionary_encode(), "y": labels}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"x": amounts, "town": towns, "y": labels}), tmp_path / "b.parquet")
+    table = read_table(tmp_path / "a.parquet", tmp_path / "b.parquet", "y")
+    assert table.texts == (None, ("a", "b"))
+    assert table.train.inputs[:3, 0].tolist() == [1.5, 2.25, 3.0]
+
+
+def test_an_empty_cell_of_words_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("town,x,y\na,1,0\n,2,1\n")
+    with pytest.raises(DataError, match=r"the columns \['town'\] have empty cells"):
+        read_table(tmp_path / "a.csv", tmp_path / "a.csv", "y")

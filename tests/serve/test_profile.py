@@ -137,6 +137,7 @@ def test_score_says_once_which_models_have_no_profile(
         told = re.sub(r"\s+", " ", result.stderr)
         assert told.count("72 of 72 sessions were judged without a profile of their model") == 1
         assert "credit" in told
+        assert ("No query went to the models of the profiles other" in told) == bool(words)
 
 
 def test_score_says_that_a_profile_was_estimated(profiled: Any, log_files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -225,12 +226,24 @@ def _sha256(path: Path) -> str:
 
 
 def _move_all(ready: Path, folder: Path) -> None:
-    """Bring finished files to their places, each at once, the manifest last."""
+    """Bring finished files to their places, each at once, the manifest last; what an earlier corpus had more goes."""
+    before = _made_before(folder)
     (folder / "manifest.json").unlink(missing_ok=True)
-    for other in ("events.jsonl.gz", "events.parquet"):
-        if not (ready / other).exists():
-            (folder / other).unlink(missing_ok=True)
+    for name in before:
+        if not (ready / name).exists():
+            (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # others of the same target stand in it
+                (folder / name).parent.rmdir()
     for path in sorted(_files(ready), key=lambda path: path.name == "manifest.json"):
         place = folder / path.relative_to(ready)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
+
+
+def _made_before(folder: Path) -> list[str]:
+    """The files that the manifest of an earlier corpus names."""
+    try:
+        names = list(json.loads((folder / "manifest.json").read_bytes())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]

@@ -161,6 +161,9 @@ def split_pools(
     return pools
 
 
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+
+
 def read_table(train: Path, holdout: Path, label: str) -> Table:
     """Read the model's training records and others from CSV or Parquet files of the same columns.
 
@@ -200,7 +203,11 @@ def read_table(train: Path, holdout: Path, label: str) -> Table:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path) if path.suffix == ".parquet" else pc.read_csv(path)
+        if path.suffix != ".parquet":
+            return pc.read_csv(path, convert_options=pc.ConvertOptions(strings_can_be_null=True))
+        table = pq.read_table(path)
+        kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in table.schema.types]
+        return table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path}: cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV'}: {error}.") \
             from error  # fmt: skip
@@ -227,7 +234,7 @@ def _check_columns(train: Path, first: pa.Table, holdout: Path, second: pa.Table
 def _numbers(column: Any, name: str) -> tuple[NDArray[np.float64], tuple[str, ...] | None]:
     """A column as numbers, and the words that they stand for."""
     kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+    if any(holds(kind) for holds in NUMBERS):
         values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         if not np.isfinite(values).all():
             raise DataError(f"the column {name!r} holds values that are not finite; fill or drop them.")

@@ -15,7 +15,7 @@ COMMON = 0.5  # share of others that are training records, above which a record 
 SHOWN_MODELS = 5
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from probewatch.data.fields import FieldMap
     from probewatch.data.profile import Profile, Profiles
@@ -106,6 +106,9 @@ def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Scree
             f"{sum(lacking.values()):,} {among} without a profile of their model, by the features that need none:"
             f" {_some(lacking)} (see --profiles)."
         )
+    unused = profiles.keys() - models.keys()
+    if lacking and unused:
+        screen.note(f"No query went to the models of the profiles {_some(unused)}: is one named otherwise?")
     if guessed:
         screen.note(
             f"{sum(guessed.values()):,} {among} by a profile that was estimated from a log, which tells nothing of"
@@ -114,9 +117,10 @@ def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Scree
     return {"without_profile": sum(lacking.values()), "estimated_profile": sum(guessed.values())}
 
 
-def _some(models: Mapping[str, int]) -> str:
-    shown = ", ".join(sorted(name or "(none)" for name in models)[:SHOWN_MODELS])
-    return shown + (", …" if len(models) > SHOWN_MODELS else "")
+def _some(models: Iterable[str]) -> str:
+    names = sorted(name or "(none)" for name in models)
+    shown = ", ".join(names[:SHOWN_MODELS])
+    return shown + (", …" if len(names) > SHOWN_MODELS else "")
 
 
 def _owned(
