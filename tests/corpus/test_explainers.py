@@ -81,6 +81,7 @@ def test_lime_raises_no_alarm_with_a_profile_or_without(subject: Subject, around
 
 
 def _ask_shap(subject: Subject) -> None:
+    np.random.seed(0)  # where the package draws from
     explainer = shap.KernelExplainer(subject.predict, subject.customers[:3], silent=True)
     for record in subject.customers[3:6]:
         explainer.shap_values(record, nsamples=40, silent=True)
