@@ -97,7 +97,7 @@ def test_alerts_of_a_long_benign_session_are_counted_by_its_days(
     news = watch.push(events).news
     counts = watch.counts()
     days = len(np.unique(events.time_s // 86_400))
-    assert counts["client_days"] == pytest.approx(days, rel=0.05, abs=0.6)
+    assert counts["client_days"] == pytest.approx(days, rel=0.05, abs=1.1)  # two of a few days may share a register
     opened = sum(one.activity is Activity.CREATE for one in news)
     assert counts["alerts_per_client_day"] == pytest.approx(opened / days, rel=0.1)
     assert opened <= 1 + (events.time_s[-1] - events.time_s[0]) / 1800.0  # silent while it lasts
