@@ -34,7 +34,7 @@ class Network:
     """
 
     def __init__(self, graph: bytes, features: list[str], *, threads: int = 0) -> None:
-        self._threads = threads or _cores()
+        self._threads = threads or usable_cores()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a batch a thread: no thread waits for another inside a batch
         options.enable_mem_pattern = False  # a plan for each shape, and hardly a shape comes twice
@@ -105,7 +105,7 @@ class Network:
             chosen, begins, left = chosen[more], (begins + taken)[more], (left - taken)[more]
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use; not every system can tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -320,7 +320,7 @@ def test_rejects_on_a_full_disk_are_a_sentence_that_blames_the_file_not_the_log(
     rejects = tmp_path / "out" / "rejects"
     rejects.parent.mkdir()
     rejects.write_text("old")
-    Path(f"{rejects}.partial").symlink_to("/dev/full")
+    rejects.with_name(f".{rejects.name}.partial").symlink_to("/dev/full")
     path = write(tmp_path / "a.jsonl", [event(0), *["{"] * lines])
     with pytest.raises(
         OutputError, match=r"out/rejects: the rejects cannot be written there \(No space left"

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from probewatch.data.cells import guard_cell, unguard_cell
 from probewatch.errors import DataError, OutputError
-from probewatch.learn import report
 from probewatch.learn.evaluate import evaluate
 from probewatch.learn.markup import number, percent, safe
 from probewatch.learn.report import write_report
@@ -344,7 +343,7 @@ def test_a_run_that_stops_halfway_leaves_the_old_report_whole(tmp_path, monkeypa
 def test_the_page_takes_its_place_last(tmp_path, monkeypatch):
     placed = []
     replace = os.replace
-    monkeypatch.setattr(report.os, "replace", lambda old, new: (placed.append(new.name), replace(old, new)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (placed.append(new.name), replace(old, new)))
     write_report(tmp_path, **quick())
     assert placed == ["metrics.json", "predictions.csv", "index.html"]
 

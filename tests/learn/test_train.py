@@ -114,7 +114,7 @@ def test_a_run_that_is_killed_by_the_system_goes_on_to_the_same_bytes(tmp_path):
 
 
 def test_a_half_written_checkpoint_is_not_read(tmp_path):
-    (tmp_path / "run.partial").write_bytes(b"\x00half")
+    (tmp_path / ".run.safetensors.partial").write_bytes(b"\x00half")
     assert_same(run(checkpoint=tmp_path / "run.safetensors"), run())
 
 

@@ -372,7 +372,7 @@ def test_a_full_disk_names_the_file_that_could_not_be_written(
         out.with_name(".v.csv.partial").symlink_to("/dev/full")
     elif where == "rejects":
         words += ["--rejects", rejects]
-        Path(f"{rejects}.partial").symlink_to("/dev/full")
+        rejects.with_name(f".{rejects.name}.partial").symlink_to("/dev/full")
     command = [sys.executable, "-m", "probewatch", *map(str, words)]
     with Path("/dev/full" if where in ("stdout", "json") else "/dev/null").open("w") as stdout:
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)

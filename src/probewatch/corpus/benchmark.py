@@ -18,6 +18,7 @@ from probewatch.corpus.learners import LEARNERS, train_subject
 from probewatch.corpus.manifest import parameters, versions
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Subject
+from probewatch.data.artefacts import dump_json, replace_file
 from probewatch.errors import ConfigError
 
 SESSIONS = 6000
@@ -132,9 +133,7 @@ def make_benchmark(
             subjects, recipe, folder / part.name, told=_named(part.name, told)
         )
     manifest = _manifest(sessions, seed, found)
-    new = folder / "manifest.new"
-    new.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    new.replace(folder / "manifest.json")
+    replace_file(folder / "manifest.json", dump_json(manifest))
     return manifest | {"parts": {name: manifest["parts"][name] | {"manifest": one} for name, one in found.items()}}
 
 

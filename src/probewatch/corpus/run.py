@@ -21,6 +21,7 @@ from probewatch.corpus.pools import Pools
 from probewatch.corpus.shadows import Kind, ShadowCache
 from probewatch.corpus.sources import Guess, Source, run_together
 from probewatch.corpus.target import Target
+from probewatch.data.artefacts import replacing
 
 COVERS = [name for name, use in USES.items() if use.attack == "none" and use.records == "customers"]
 """Uses that attackers hide behind, with records of their own."""
@@ -213,10 +214,8 @@ def _write(path: Path, asked: Sequence[Asked]) -> None:
         "record": np.concatenate([guess.record for guess in known] or [np.empty(0, np.int64)]),
         "score": np.concatenate([guess.score for guess in known] or [np.empty(0)]),
     }
-    partial = path.with_suffix(".new")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **columns)  # type: ignore[arg-type]
-    partial.replace(path)
 
 
 def _read(path: Path, runs: int) -> list[Asked] | None:

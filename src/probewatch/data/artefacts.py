@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,20 @@ def is_sealed(form: Mapping[str, Any]) -> bool:
         return False
 
 
-def replace_file(path: Path, part: bytes) -> None:
-    """Put the bytes in the file's place at once; a run that is killed leaves the old one whole."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what takes the file's place at the end; a run that fails or is killed leaves the old one whole."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(part)
-            file.flush()
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, part: bytes) -> None:
+    """Put the bytes in the file's place at once; see :func:`replacing`."""
+    with replacing(path) as partial:
+        partial.write_bytes(part)

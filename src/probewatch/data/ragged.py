@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from probewatch.data.artefacts import replacing
 from probewatch.data.records import offsets_of, ranges
 from probewatch.errors import DataError
 
@@ -113,9 +114,8 @@ class Ragged:
         steps = pa.FixedSizeListArray.from_arrays(pa.array(self.values.reshape(-1)), max(self.values.shape[1], 1))
         table = pa.table({"sequence": pa.LargeListArray.from_arrays(pa.array(self.offsets), steps)})
         table = table.replace_schema_metadata({"probewatch": json.dumps({"features": self.values.shape[1]})})
-        partial = Path(f"{path}.partial")
-        pq.write_table(table, partial)
-        partial.replace(path)
+        with replacing(Path(path)) as partial:
+            pq.write_table(table, partial)
 
     @classmethod
     def load(cls, path: Path | str) -> Ragged:

@@ -7,13 +7,14 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from probewatch.data import spool as codes
+from probewatch.data.artefacts import replacing
 from probewatch.data.fields import FieldMap
 from probewatch.data.wording import counted
 from probewatch.errors import ConfigError, OutputError
@@ -75,26 +76,22 @@ class RejectList:
         if path and path.exists() and not path.is_file():
             raise ConfigError(f"{path}: no plain file, and rejects replace the whole file; choose another --rejects.")
         self._path = path
-        self._partial = Path(f"{path}.partial") if path else None
+        self._open = ExitStack()
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        if self._partial:
+        if self._path:
             with self._told():
-                self._file = self._partial.open("w", encoding="utf-8")
+                self._file = self._open.enter_context(
+                    self._open.enter_context(replacing(self._path)).open("w", encoding="utf-8")
+                )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file and self._partial and self._path:
-            try:
-                with self._told() if kind is None else suppress(OSError):
-                    self._file.close()
-                    if kind is None:
-                        self._partial.replace(self._path)
-            finally:
-                self._partial.unlink(missing_ok=True)
+        with self._told() if kind is None else suppress(OSError):
+            self._open.__exit__(kind, error, trace)
 
     def add(self, file: str, line: int | str, reason: str, kind: str) -> None:
         """Keep one reject.

@@ -6,15 +6,15 @@ import csv
 import io
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.data.artefacts import replacing
 from probewatch.data.cells import guard_cell
 from probewatch.errors import DataError, OutputError
 from probewatch.learn.contest import OURS
@@ -129,18 +129,9 @@ def _plain(value: Any) -> Any:
 
 
 def _replace(folder: Path, files: Mapping[str, str]) -> None:
-    """All files are complete on the disk before the first takes its place."""
-    partial = folder / ".partial"
+    """All files are complete before the first takes its place, and the last of them takes it last."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir()
-    try:
-        for name, text in files.items():
-            with (partial / name).open("wb") as file:
-                file.write(text.encode("utf-8", "backslashreplace"))  # a log can hold half a surrogate pair
-                file.flush()
-                os.fsync(file.fileno())
-        for name in files:
-            (partial / name).replace(folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with ExitStack() as places:
+        for name, text in reversed(list(files.items())):
+            partial = places.enter_context(replacing(folder / name))
+            partial.write_bytes(text.encode("utf-8", "backslashreplace"))  # a log can hold half a surrogate pair

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from probewatch.data.artefacts import replacing
 from probewatch.data.ragged import Ragged
 from probewatch.errors import DataError, TrainingError
 from probewatch.learn.batches import Sequences, iterate
@@ -254,9 +255,8 @@ def _save(
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"history": json.dumps(history)})
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, {"history": json.dumps(history)})
 
 
 def _load(path: Path, model: LSTMClassifier, optimiser: torch.optim.Adam) -> tuple[dict[str, Tensor], list[Epoch]]:

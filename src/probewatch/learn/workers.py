@@ -20,11 +20,6 @@ Done = TypeVar("Done")
 _SESSIONS: list[Labelled] = []  # what this process was given to work on; a worker's alone
 
 
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_all(
     work: Callable[[Labelled, Job], Done],
     data: Labelled,

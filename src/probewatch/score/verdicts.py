@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from probewatch.data.artefacts import replacing
 from probewatch.data.cells import guard_cell
 from probewatch.errors import ConfigError, OutputError
 
@@ -112,13 +113,12 @@ class VerdictFile:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path}: no plain file, and verdicts replace the whole file; choose another --out.")
         self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
         self._guard = guard_cell if ending == ".csv" else str
         self._open = ExitStack()
         self._writer: Any = None
         with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
-            file: Any = self._open.enter_context(self._partial.open("wb"))
+            file: Any = self._open.enter_context(self._open.enter_context(replacing(path)).open("wb"))
             if packed:  # neither name nor date inside: the same verdicts, the same bytes
                 file = self._open.enter_context(gzip.GzipFile("", "wb", 6, file, 0))
             self._writer = kinds[ending](file)
@@ -146,9 +146,8 @@ class VerdictFile:
             with self._told():
                 self._writer.close()
                 self._open.close()
-                self._partial.replace(self._path)
         else:
-            self._drop()
+            self._drop(error)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -156,16 +155,17 @@ class VerdictFile:
         try:
             yield
         except OSError as error:
-            self._drop()
+            self._drop(error)
             raise OutputError(
                 f"{self._path}: cannot be written ({error.strerror or error}); free disk, or choose another --out."
             ) from error
 
-    def _drop(self) -> None:
-        close_table = [self._writer.close] if self._writer else []
-        for step in (*close_table, self._open.close, self._partial.unlink):
-            with suppress(OSError, ValueError):  # closing may write once more what could not be written
-                step()
+    def _drop(self, error: BaseException | None) -> None:
+        with suppress(OSError, ValueError):  # closing may write once more what could not be written
+            if self._writer:
+                self._writer.close()
+        with suppress(OSError, ValueError):
+            self._open.__exit__(type(error) if error else None, error, None)
 
 
 class _Lines:

@@ -71,7 +71,7 @@ def benchmark(
     chosen = choose_config(preset, config, {})
     from probewatch.learn.leave_out import leave_out
     from probewatch.learn.leave_out_page import check_folder, write_leave_out
-    from probewatch.learn.workers import usable_cores
+    from probewatch.network import usable_cores
 
     if out is not None:
         check_folder(out)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from probewatch.data.artefacts import replace_file
 from probewatch.errors import ConfigError, OutputError
 
 NAMES = {  # ours -> kind, name and labels, what it says
@@ -82,10 +83,8 @@ class Metrics:
         """
         self._text = to_text(numbers)
         if self._path:
-            partial = self._path.with_name(f".{self._path.name}.partial")
             try:
-                partial.write_text(self._text, "ascii")
-                partial.replace(self._path)
+                replace_file(self._path, self._text.encode("ascii"))
             except OSError as error:
                 raise OutputError(
                     f"--metrics {self._path}: cannot be written ({error.strerror}); choose another file."
