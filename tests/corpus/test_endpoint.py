@@ -91,10 +91,12 @@ def test_a_template_sends_named_words_one_query_a_request(serve: Callable[[Reply
     server = serve(lambda body, _: (200, {"out": [{"scores": {"no": 0.25, "yes": 0.75}}]}))
     form = Form({"model": "m", "data": {"one": "$record"}}, "out.0.scores", {"Authorization": "Bearer x"})
     endpoint = connect(
-        server.url, ["job", "age"], ["no", "yes"], texts=(("clerk", "nurse"), None), form=form, limits=QUICK
-    )
+        server.url, ["job", "age"], ["no", "yes"], form=form, limits=QUICK,
+        spelled=lambda inputs: [["nurse" if job else "clerk", int(age)] for job, age in inputs],
+    )  # fmt: skip
     assert endpoint(np.array([[1.0, 41.0]])).tolist() == [[0.25, 0.75]]
-    assert server.seen == [{"model": "m", "data": {"one": {"job": "nurse", "age": 41.0}}}]
+    assert server.seen == [{"model": "m", "data": {"one": {"job": "nurse", "age": 41}}}]
+    assert isinstance(server.seen[0]["data"]["one"]["age"], int)
     assert server.headers[0]["Authorization"] == "Bearer x"
 
 

@@ -4,6 +4,11 @@ import csv
 import gzip
 import hashlib
 import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.generate import make_corpus
 from probewatch.corpus.pools import Pools, Records, split_pools
 from probewatch.corpus.recipe import Recipe
@@ -282,3 +288,48 @@ def test_another_corpus_in_the_same_folder_leaves_nothing_of_the_first(tmp_path:
     make_corpus([_subject()], FEW, tmp_path)
     assert sorted(path.name for path in (tmp_path / "targets").iterdir()) == ["knn", "mine"]
     assert not (tmp_path / "events.parquet").exists()
+
+
+def test_the_manifest_says_who_described_an_attack_and_what_gives_each_target_away(manifest: dict[str, Any]) -> None:
+    assert manifest["attacks"]["neighbourhood"]["paper"] == ATTACKS["neighbourhood"].paper
+    by_target = manifest["give_aways"]["by_target"]
+    assert set(by_target) == {"knn", "other"} and all(0.2 < auc < 0.9 for auc in by_target.values())
+
+
+def test_what_becomes_of_a_stopped_run_is_told(tmp_path: Path) -> None:
+    notes: list[str] = []
+    few = FEW.with_changes({"sessions": 10})
+    for recipe, fails in ((few, 350), (few, 100), (few.with_changes({"seed": 6}), None)):
+        with suppress(TargetError):
+            make_corpus([_subject(fail_after=fails)], recipe, tmp_path, note=notes.append)
+    assert [note.removeprefix(f"{tmp_path}: ") for note in notes] == [
+        "goes on where a run was stopped, with 0 parts done.",
+        "a stopped run of another model, recipe or version was there; this one begins anew.",
+    ]
+
+
+def test_the_trouble_of_a_stopped_run_stays_counted(tmp_path: Path) -> None:
+    few = FEW.with_changes({"sessions": 10})
+    told = []
+    for fails in (350, None):
+        subject = _subject(fail_after=fails)
+        predict: Any = subject.target._predict
+        predict.requests, predict.retries, predict.repeated, predict.trouble = 5, 1, 64, ["attempt 1 of 6: status 503"]
+        with suppress(TargetError):
+            told.append(make_corpus([subject], few, tmp_path)["targets"]["knn"]["endpoint"])
+    assert told == [{"requests": 10, "retries": 2, "repeated": 128, "trouble": ["attempt 1 of 6: status 503"] * 2}]
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        words = ["corpus", "--demo", "wine", "--sessions", "150", "--out", str(out), "--quiet"]
+        return subprocess.Popen([sys.executable, "-m", "probewatch", *words])
+
+    killed, whole = start(tmp_path / "killed"), start(tmp_path / "whole")
+    while killed.poll() is None and not list((tmp_path / "killed").glob(".partial/wave-*.npz")):
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL and whole.wait() == 0
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [".partial"]
+    assert start(tmp_path / "killed").wait() == 0
+    assert _hashes(tmp_path / "killed") == _hashes(tmp_path / "whole")

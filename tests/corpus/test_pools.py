@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,13 @@ def _files(folder: Path, train: str, holdout: str) -> tuple[Path, Path]:
     (folder / "train.csv").write_text(train)
     (folder / "holdout.csv").write_text(holdout)
     return folder / "train.csv", folder / "holdout.csv"
+
+
+def test_inputs_are_spelled_as_the_files_spell_them(tmp_path: Path) -> None:
+    rows = "job,age,paid,risk,y\nnurse,3,true,2.0,no\nclerk,4,false,0.5,yes\n"
+    table = read_table(*_files(tmp_path, rows, rows), "y")
+    spelled = table.spelled(table.train.inputs)
+    assert json.dumps(spelled) == '[["nurse", 3, true, 2.0], ["clerk", 4, false, 0.5]]'
 
 
 def test_words_become_numbers_and_are_given_back_to_the_model(tmp_path: Path) -> None:

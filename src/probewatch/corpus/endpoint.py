@@ -9,7 +9,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +73,7 @@ class Endpoint:
     Args:
         url: ``http://…`` or ``https://…``. Redirects and proxies are not followed.
         columns: (D,) names, for ``$record``.
-        texts: (D,) for each column None, or the words that its numbers stand for.
+        spelled: (n, D) inputs to the rows that are sent; without, each number is sent as it is.
         classes: names of the classes, where an answer is an object by class.
         owned: the user says that the endpoint is theirs; without, it must be on this machine.
 
@@ -87,7 +87,7 @@ class Endpoint:
         columns: Sequence[str],
         classes: Sequence[str],
         *,
-        texts: Sequence[tuple[str, ...] | None] = (),
+        spelled: Callable[[NDArray[np.float64]], list[list[Any]]] | None = None,
         form: Form | None = None,
         limits: Limits | None = None,
         owned: bool = False,
@@ -101,7 +101,7 @@ class Endpoint:
         self.shown = without_secrets(self._url)
         self._address = None if owned else _loopback(self._url)
         self._columns, self._classes = tuple(columns), tuple(classes)
-        self._texts = tuple(texts) or (None,) * len(self._columns)
+        self._spelled = spelled or np.ndarray.tolist
         self._single = _placeholder(self._form.body) in ONE
         self._lock = threading.Lock()
         self._free_at = 0.0
@@ -158,15 +158,9 @@ class Endpoint:
             raise TargetError(f"{self.shown} answers what is not JSON: {_start(reply)}.") from error
 
     def _values(self, inputs: NDArray[np.float64]) -> Any:
-        rows = [
-            [
-                value if words is None else words[int(value)]
-                for value, words in zip(row, self._texts, strict=True)
-            ]
-            for row in inputs.tolist()
-        ]  # fmt: skip
+        rows: list[Any] = self._spelled(inputs)
         if _placeholder(self._form.body) in ("$record", "$records"):
-            rows = [dict(zip(self._columns, row, strict=True)) for row in rows]  # type: ignore[misc]
+            rows = [dict(zip(self._columns, row, strict=True)) for row in rows]
         return rows[0] if self._single else rows
 
     def _post(self, body: bytes) -> tuple[int, bytes, float]:

@@ -24,6 +24,8 @@ from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject, run_wave
 from probewatch.corpus.shadows import ShadowCache
 from probewatch.corpus.target import Target
+from probewatch.data.artefacts import dump_json, replace_file, replacing
+from probewatch.data.wording import counted
 from probewatch.errors import ConfigError
 
 START = np.datetime64("2026-03-02T00:00:00")  # a Monday
@@ -36,7 +38,13 @@ Told = Callable[[str, int, int], None]
 
 
 def make_corpus(
-    subjects: Sequence[Subject], recipe: Recipe, folder: Path, *, parquet: bool = False, told: Told | None = None
+    subjects: Sequence[Subject],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    parquet: bool = False,
+    told: Told | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Attack and use the targets, and write the log, its labels, the targets' records and a manifest.
 
@@ -48,6 +56,7 @@ def make_corpus(
         recipe: every choice.
         folder: for ``events.jsonl.gz`` (or ``events.parquet``), ``labels.csv``, ``allow.txt``,
             ``targets/NAME/train.jsonl.gz`` and ``holdout.jsonl.gz``, and ``manifest.json``.
+        note: is told what becomes of an earlier run that was stopped.
 
     Returns:
         the manifest.
@@ -66,12 +75,14 @@ def make_corpus(
         )
     say = told or (lambda what, done, total: None)
     key = parameters(subjects, recipe, f"{START}Z", WAVE)
-    partial = _partial(folder, key)
+    partial = _partial(folder, key, note or (lambda text: None))
     runs = plan_runs(recipe, len(subjects))
+    _recall_trouble(subjects, partial)
     try:
         owners = _ask_owners(subjects, partial)
         asked = _ask_all(runs, subjects, recipe, partial, say)
     finally:
+        _keep_trouble(subjects, partial)
         for one in subjects:
             one.target.close()
     sessions = _sessions(runs, asked, subjects, recipe)
@@ -91,18 +102,35 @@ def make_corpus(
     return manifest
 
 
-def _partial(folder: Path, key: dict[str, Any]) -> Path:
+def _partial(folder: Path, key: dict[str, Any], note: Callable[[str], None]) -> Path:
     """The folder of what is done so far; emptied unless it is this very run's."""
     partial = folder / ".partial"
     told, run = partial / "run.json", json.dumps(key)
-    if not (told.is_file() and told.read_text("utf-8") == run):
+    if told.is_file() and told.read_text("utf-8") == run:
+        waves = len(list(partial.glob("wave-*.npz")))
+        note(f"{folder}: goes on where a run was stopped, with {counted(waves, 'part')} done.")
+    elif partial.exists():
         shutil.rmtree(partial, ignore_errors=True)
+        note(f"{folder}: a stopped run of another model, recipe or version was there; this one begins anew.")
     try:
         partial.mkdir(parents=True, exist_ok=True)
         told.write_text(run, "utf-8")
     except OSError as error:
         raise ConfigError(f"{folder}: the corpus cannot be written there: {error.strerror}.") from error
     return partial
+
+
+def _keep_trouble(subjects: Sequence[Subject], partial: Path) -> None:
+    told = {one.target.name: one.target.trouble() for one in subjects}
+    if any(told.values()):
+        replace_file(partial / "trouble.json", dump_json(told))
+
+
+def _recall_trouble(subjects: Sequence[Subject], partial: Path) -> None:
+    with suppress(FileNotFoundError):
+        told = json.loads((partial / "trouble.json").read_bytes())
+        for one in subjects:
+            one.target.go_on(told[one.target.name])
 
 
 def _ask_all(runs: Sequence[Run], subjects: Sequence[Subject], recipe: Recipe, partial: Path, say: Told) -> list[Asked]:
@@ -119,6 +147,7 @@ def _ask_all(runs: Sequence[Run], subjects: Sequence[Subject], recipe: Recipe, p
     for number, wave in enumerate(_waves(runs, len(subjects))):
         kept = partial / f"wave-{number:04d}.npz"
         found = run_wave(wave, subjects[wave[0].target], recipe.seed, kept, cache, count)
+        _keep_trouble(subjects, partial)
         asked |= {run.number: one for run, one in zip(wave, found, strict=True)}
     return [asked[run.number] for run in runs]
 
@@ -167,11 +196,11 @@ def _address(client: str) -> str:
     return f"{('192.0.2', '198.51.100', '203.0.113')[code[0] % 3]}.{code[1]}"
 
 
-def _ask_owners(subjects: Sequence[Subject], partial: Path) -> list[tuple[Owned, Owned]]:
+def _ask_owners(subjects: Sequence[Subject], folder: Path) -> list[tuple[Owned, Owned]]:
     """For each target its owner's training and holdout records, with the target's answers."""
     told = []
     for one in subjects:
-        kept = partial / f"owner-{hashlib.sha256(one.target.name.encode()).hexdigest()[:16]}.npz"
+        kept = folder / f"owner-{hashlib.sha256(one.target.name.encode()).hexdigest()[:16]}.npz"
         train, holdout = one.pools.members.inputs, one.pools.holdout.inputs
         if kept.exists():
             with np.load(kept) as columns:
@@ -179,10 +208,8 @@ def _ask_owners(subjects: Sequence[Subject], partial: Path) -> list[tuple[Owned,
             one.target.asked += len(train) + len(holdout)
         else:
             answers = _answers(one.target, train), _answers(one.target, holdout)
-            new = kept.with_suffix(".new")
-            with new.open("wb") as file:
+            with replacing(kept) as partial, partial.open("wb") as file:
                 np.savez(file, train=answers[0], holdout=answers[1])
-            new.replace(kept)
         told.append(((train, answers[0]), (holdout, answers[1])))
     return told
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.clients import USES
 from probewatch.corpus.events import Session
 from probewatch.corpus.giveaways import give_aways
@@ -68,7 +69,10 @@ def findings(
     return {
         "sessions": _counts(sessions, runs),
         "targets": _told_of_targets(sessions, owners, subjects),
-        "attacks": attack_figures(_outcomes(runs, asked, subjects)),
+        "attacks": {
+            name: {"text": ATTACKS[name].text, "paper": ATTACKS[name].paper, **told}
+            for name, told in attack_figures(_outcomes(runs, asked, subjects)).items()
+        },
         "give_aways": give_aways(sessions, grids, set(rescorers(sessions))),
     }
 

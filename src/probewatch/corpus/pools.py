@@ -43,12 +43,14 @@ class Table:
         columns: (D,) names.
         texts: (D,) for a column of words, the words in order, whose numbers 0, 1, … stand in the inputs; None for
             a column of numbers.
+        kinds: (D,) what the cells of a column are: ``str``, ``bool``, ``int`` or ``float``.
         classes: (C,) values of the label, in order; a label is a number among them.
         train, others: what the model was trained on, and what it was not.
     """
 
     columns: tuple[str, ...]
     texts: tuple[tuple[str, ...] | None, ...]
+    kinds: tuple[type, ...]
     classes: tuple[Any, ...]
     train: Records
     others: Records
@@ -66,6 +68,14 @@ class Table:
             return predict(rows)
 
         return decoded
+
+    def spelled(self, inputs: NDArray[np.float64]) -> list[list[Any]]:
+        """(n, D) inputs as rows of what the files hold: words, yes or no, whole numbers, decimals."""
+        columns = [
+            [kind(value) if words is None else words[int(value)] for value in column]
+            for column, words, kind in zip(inputs.T.tolist(), self.texts, self.kinds, strict=True)
+        ]
+        return [list(row) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -194,11 +204,12 @@ def read_table(train: Path, holdout: Path, label: str) -> Table:
     if not 2 <= len(classes) <= len(found) // 2:
         raise ConfigError(f"the label {label!r} has {len(classes)} classes, expected 2 or more, each seen often.")
     numbers, texts = zip(*(_numbers(both[name], name) for name in columns), strict=True)
+    kinds = tuple(_kind(both[name].type) for name in columns)
     inputs = np.column_stack(numbers)
     codes = {value: code for code, value in enumerate(classes)}
     records = Records(inputs, np.array([codes[value] for value in found], np.int64))
     cut = np.arange(len(found)) < first.num_rows
-    return Table(tuple(columns), texts, tuple(classes), records.take(cut), records.take(~cut))
+    return Table(tuple(columns), texts, kinds, tuple(classes), records.take(cut), records.take(~cut))
 
 
 def _read(path: Path) -> pa.Table:
@@ -229,6 +240,12 @@ def _check_columns(train: Path, first: pa.Table, holdout: Path, second: pa.Table
         mistakes.append(f"{train} has no column beside the label")
     if mistakes:
         raise ConfigError(f"{'; '.join(mistakes)}.")
+
+
+def _kind(of: Any) -> type:
+    if pa.types.is_boolean(of):
+        return bool
+    return int if pa.types.is_integer(of) else float if any(holds(of) for holds in NUMBERS) else str
 
 
 def _numbers(column: Any, name: str) -> tuple[NDArray[np.float64], tuple[str, ...] | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from probewatch.errors import ConfigError, TargetError
 Predict = Callable[[NDArray[Any]], Any]
 """(n, D) inputs to (n, C) probabilities, or (n,) of the second of two classes."""
 
+TROUBLE = ("requests", "retries", "repeated", "trouble")  # what an endpoint counts
 SUM_OFF = 0.02  # probabilities of a row that are rounded on their way may miss 1 by so much
 
 
@@ -80,13 +81,16 @@ class Target:
             self._predict.close()
 
     def trouble(self) -> dict[str, Any]:
-        """What an endpoint counted: requests, retries and the first sentences about failed attempts."""
-        names = ("requests", "retries", "trouble")
-        return (
-            {"endpoint": {name: getattr(self._predict, name) for name in names}}
-            if hasattr(self._predict, "retries")
-            else {}
-        )
+        """What an endpoint counted: requests, retries, the queries in these, and the first sentences about them."""
+        if not hasattr(self._predict, "retries"):
+            return {}
+        return {"endpoint": {name: getattr(self._predict, name) for name in TROUBLE}}
+
+    def go_on(self, trouble: Mapping[str, Any]) -> None:
+        """Count what an earlier run's endpoint had counted, too."""
+        for name, before in trouble.get("endpoint", {}).items():
+            setattr(self._predict, name, before + getattr(self._predict, name))
+        self.asked += self._repeated
 
 
 def check_answers(found: Any, rows: int, classes: int, name: str) -> NDArray[np.float64]:

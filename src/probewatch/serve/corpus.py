@@ -101,7 +101,12 @@ def corpus(
         subject = _own_subject(files, model, endpoint, name, http, max_queries, chosen)
     with screen.progress("corpus") as bar:
         manifest = make_corpus(
-            [subject], chosen, out, parquet=parquet, told=lambda what, done, total: bar(done, total, what)
+            [subject],
+            chosen,
+            out,
+            parquet=parquet,
+            note=screen.note,
+            told=lambda what, done, total: bar(done, total, what),
         )
     _show(manifest, out, screen)
 
@@ -157,7 +162,7 @@ def _own_subject(
         form = Form(_json(http["body"]), http["path"], _headers(http["headers"]))
         limits = Limits(per_second=http["rate"], timeout_s=http["timeout"])
         predict: Any = Endpoint(
-            endpoint, table.columns, classes, texts=table.texts, form=form, limits=limits, owned=http["owned"]
+            endpoint, table.columns, classes, spelled=table.spelled, form=form, limits=limits, owned=http["owned"]
         )
         described |= {"endpoint": predict.shown, "body": hidden(form.body), "response_path": form.path,
                       "queries_per_second": limits.per_second}  # fmt: skip
@@ -221,6 +226,9 @@ def _show_give_aways(gives: Mapping[str, Any], screen: Any) -> None:
         )
         if not gives["holds"]:
             screen.note("The corpus gives attacks away by their form; a detector may learn that, and not the attack.")
+        above = [f"{name} ({auc:.2f})" for name, auc in gives["by_target"].items() if (auc or 0.0) > gives["goal"]]
+        if above and len(gives["by_target"]) > 1:
+            screen.note(f"By their form alone attacks can be told on {', '.join(above)}.")
 
 
 def _attack_table(attacks: Mapping[str, Any]) -> Table:
