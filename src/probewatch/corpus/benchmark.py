@@ -25,7 +25,6 @@ SESSIONS = 6000
 FEWEST = 100  # sessions, so that each part has some of each kind
 TRAIN_SHARE = 0.6  # of the sessions
 MOST = 800  # records of a pool, to bound the time that shadow models take
-QUERIES_A_SESSION = 300  # allowed on the average
 POOLS = (0.5, 0.3, 0.2)  # attackers need enough records of their own to fit shadow models on
 
 NEW_ATTACKS = ("rmia", "neighbourhood", "label_boundary")
@@ -144,7 +143,7 @@ def part_subjects(part: Part, recipe: Recipe) -> list[Subject]:
         own = int(np.random.default_rng([recipe.seed, 8, number]).integers(2**31))
         subjects.append(
             train_subject(
-                data, learner, members, seed=own, shares=recipe.pools, budget=QUERIES_A_SESSION * recipe.sessions,
+                data, learner, members, seed=own, shares=recipe.pools, budget=recipe.budget,
                 most=MOST,
             )
         )  # fmt: skip

@@ -19,7 +19,7 @@ class Pace:
 
     Args:
         gaps: gives (n,) seconds before each of n queries; the first does not count.
-        office: the client works in office hours, of its week's first five days.
+        office: the client works in office hours, and begins on one of its week's first five days.
         text: what it is like, in a sentence.
     """
 

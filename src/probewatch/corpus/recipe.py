@@ -18,6 +18,7 @@ from probewatch.errors import ConfigError
 
 Weights = Mapping[str, float]
 HIDDEN = 0.3  # share of attackers who hide
+QUERIES_A_SESSION = 300  # allowed on the average
 
 
 def _even(names: Iterable[str]) -> Callable[[], Weights]:
@@ -71,6 +72,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Every setting as plain JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def budget(self) -> int:
+        """Queries that a target may be asked where nobody says how many."""
+        return QUERIES_A_SESSION * self.sessions
 
     def with_changes(self, settings: Mapping[str, Any]) -> Recipe:
         """A copy with some settings replaced; a table of weights names all that is not left out.

@@ -189,7 +189,7 @@ def _fitting(wanted: NDArray[np.bool_], inside: int, outside: int) -> int:
 
 
 def _with_members(subject: Subject, share: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """A client's records, of which that share was trained on: most of a rescorer's, a few of any other's."""
+    """A client's records, of which that share was trained on."""
     members, customers = subject.pools.members.inputs, subject.pools.customers.inputs
     inside = min(len(members), round(len(customers) * share / (1.0 - share)))
     outside = min(len(customers), round(len(members) * (1.0 - share) / share)) if inside else len(customers)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from probewatch.corpus.recipe import Recipe
     from probewatch.corpus.run import Subject
 
-QUERIES_A_SESSION = 300  # allowed on the average where --max-queries does not say
-
 
 def corpus(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the log, its labels and the manifest.")],
@@ -89,7 +87,7 @@ def corpus(
     if demo is not None:
         from probewatch.corpus.demos import demo_subject
 
-        subject = demo_subject(demo, chosen, max_queries or QUERIES_A_SESSION * chosen.sessions)
+        subject = demo_subject(demo, chosen, max_queries or chosen.budget)
     else:
         if train is None or holdout is None or label is None:
             raise ConfigError("--model and --endpoint need --train FILE, --holdout FILE and --label COLUMN.")
@@ -170,7 +168,7 @@ def _own_subject(
         predict = table.decoding(load_predict(str(model), classes, table.columns))
         described |= {"model": model}
     records = len(pools.members) + len(pools.holdout)
-    budget = max_queries or QUERIES_A_SESSION * recipe.sessions + records
+    budget = max_queries or recipe.budget + records
     described |= {"query_budget": budget, "columns": list(table.columns), "answers_rounded_to": 6}
     named = name or (str(model).partition(":")[0] if model else "model")
     target = Target(named, predict, classes=len(classes), budget=budget)
