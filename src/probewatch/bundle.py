@@ -62,6 +62,12 @@ class Bundle:
         """Whether a profile would tell it more than it knows without."""
         return any(FEATURES[name].group in ("profile", "members") for name in self.features)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """``confidence`` and ``inputs``, where it was trained without gaps and cannot do without."""
+        groups = {FEATURES[name].group for name in self.features}
+        return frozenset(() if self.manifest["masks"] else groups & {"confidence", "inputs"})
+
     def holds_out(self, sessions: Sessions) -> NDArray[np.bool_]:
         """(S,) whether it was tested on a session of its training log, and so did not learn from it."""
         return np.array([key in self.held_out for key in session_keys(sessions)], bool)

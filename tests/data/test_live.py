@@ -59,6 +59,20 @@ def test_every_line_is_an_event_skipped_or_a_reject_with_its_place() -> None:
     assert "expected the 2 that queries of model 'known' usually have" in rejects[2].reason
 
 
+def test_what_a_detector_cannot_do_without_is_asked_of_each_line() -> None:
+    good = {"c": "a", "t": 1e9, "p": 0.5, "x": [1.0, 2.0], "m": "known"}
+    rows = [good, {**good, "p": None}, {**good, "x": None}, {**good, "m": "new", "x": [1.0] * 3}, good]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    fields = FieldMap(client="c", time="t", confidence="p", inputs="x", model="m")
+    for needs, longest, lines in ((("confidence", "inputs"), 2, [2, 3, 4]), (("confidence",), 0, [2]), ((), 0, [])):
+        rejects: list[Reject] = []
+        reader = LiveReader(fields, {"known": 2}, rejects.append, needs=needs, longest=longest)
+        assert len(reader.read(lines_of(content))) == len(rows) - len(lines) == reader.counts.events
+        reader.close()
+        assert [one.line for one in rejects] == lines
+        assert all("trained without gaps" in one.reason or "at most the 2" in one.reason for one in rejects)
+
+
 def test_lines_that_lack_what_the_mapping_names_are_refused_at_the_start() -> None:
     reader = LiveReader(None, {}, lambda reject: None)
     with pytest.raises(MappingError, match=r"the lines have no client and no session.*this log has user, at"):

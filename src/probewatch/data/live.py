@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import select
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probewatch.data import spool as codes
 from probewatch.data.events import Events
@@ -17,7 +18,17 @@ from probewatch.data.formats import foreign
 from probewatch.data.ingest import UNMAPPED, first_texts, write_out
 from probewatch.data.jsonl import LineReader
 from probewatch.data.lines import LINE_LIMIT_BYTES, TOO_LONG, make_block
-from probewatch.data.rejects import KINDS, NOT_JSON, UNREADABLE, Counts, Reject, explain_length, explain_line
+from probewatch.data.rejects import (
+    KINDS,
+    NOT_JSON,
+    UNREADABLE,
+    Counts,
+    Reject,
+    explain_length,
+    explain_line,
+    explain_longest,
+    explain_need,
+)
 from probewatch.data.spool import EVENT, Spool
 from probewatch.errors import LogError, MappingError
 
@@ -71,6 +82,8 @@ class LiveReader:
         widths: length of an input vector of each known model; others are rejected.
         told: called with each reject.
         source: name of the log in rejects.
+        needs: ``confidence`` and ``inputs``, where the detector cannot do without; queries that lack them are rejected.
+        longest: input vector that the detector can take, 0 for any; longer ones are rejected.
     """
 
     def __init__(
@@ -80,12 +93,15 @@ class LiveReader:
         told: Callable[[Reject], None],
         *,
         source: str = "-",
+        needs: Collection[str] = (),
+        longest: int = 0,
     ) -> None:
         self._spool = Spool(MEMORY_BYTES)
         self._fields = fields or RAW
         self._widths = widths
         self._told = told
         self._source = source
+        self._needs, self._longest = needs, longest
         self._reader: LineReader | None = None
         self._line = 0
         self.found: Counter[str] = Counter()
@@ -133,11 +149,26 @@ class LiveReader:
         self.found["skipped"] += self._spool.counts().get(codes.SKIPPED, 0)
         self._spool.rows(f"CREATE OR REPLACE TABLE spool ({codes.COLUMNS})")
         events, rows = Events.from_table(table), table.column("arrival").to_numpy() - block.first_line
-        fits = self._fits(events)
-        for at in np.flatnonzero(~fits).tolist():
-            model = str(events.model[at])
-            width = int(events.input_offsets[at + 1] - events.input_offsets[at])
-            found.append((int(rows[at]), KINDS[codes.BAD_LENGTH], explain_length(model, width, self._widths[model])))
+        usual, widths = self._usual_lengths(events), np.diff(events.input_offsets)
+        checks: list[tuple[int, NDArray[np.bool_], Callable[[int], str]]] = [
+            (
+                codes.BAD_LENGTH, (widths > 0) & (usual > 0) & (widths != usual),
+                lambda at: explain_length(str(events.model[at]), int(widths[at]), int(usual[at])),
+            ),
+            (
+                codes.BAD_LENGTH, (widths > self._longest) & (self._longest > 0),
+                lambda at: explain_longest(int(widths[at]), self._longest),
+            ),
+            (
+                codes.BAD_CONFIDENCE, np.isnan(events.confidence) & ("confidence" in self._needs),
+                lambda at: explain_need("confidence"),
+            ),
+            (codes.BAD_INPUTS, (widths == 0) & ("inputs" in self._needs), lambda at: explain_need("inputs")),
+        ]  # fmt: skip
+        fits = np.ones(len(events), bool)
+        for problem, wrong, explained in checks:
+            found += [(int(rows[at]), KINDS[problem], explained(at)) for at in np.flatnonzero(wrong & fits).tolist()]
+            fits &= ~wrong
         for index, kind, reason in sorted(found):
             self._reject(block.first_line + index, kind, reason)
         self.found["events"] += int(fits.sum())
@@ -155,10 +186,9 @@ class LiveReader:
         self.kinds[kind] += 1
         self._told(Reject(self._source, line, reason))
 
-    def _fits(self, events: Events) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """(N,) False for a vector of another length than its model's."""
+    def _usual_lengths(self, events: Events) -> NDArray[np.int64]:
+        """(N,) the length of an input vector of each query's model, 0 where not known."""
         models = events.model.dictionary_encode()
-        usual = np.array([self._widths.get(name, 0) for name in models.dictionary.to_pylist()], np.int64)
-        widths = np.diff(events.input_offsets)
-        expected = usual[np.asarray(models.indices)] if len(widths) else widths
-        return np.asarray((widths == 0) | (expected == 0) | (widths == expected))
+        usual = [self._widths.get(name, 0) for name in models.dictionary.to_pylist()]
+        found: NDArray[np.int64] = np.array([*usual, 0], np.int64)[np.asarray(models.indices)]
+        return found

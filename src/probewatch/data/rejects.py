@@ -155,6 +155,18 @@ def explain_length(model: str, length: int, usual: int) -> str:
     return f"field 'inputs' has {counted(length, 'value')}, {usually}; drop the line"
 
 
+def explain_longest(length: int, longest: int) -> str:
+    """Why an input vector that is longer than the detector can take was rejected."""
+    return (
+        f"field 'inputs' has {counted(length, 'value')}, expected at most the {longest} of the models it learned from"
+    )
+
+
+def explain_need(field: str) -> str:
+    """Why a query without what the detector needs was rejected."""
+    return f"field '{field}' is missing, and this detector was trained without gaps; drop the line, or train another"
+
+
 def kind_of(value: Any) -> str:
     """What sort of value it is, without a word of what it holds: rejects are passed on, and a log is private.
 

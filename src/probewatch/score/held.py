@@ -79,6 +79,9 @@ class HeldSessions:
         limits: sessions held, and the times after which they end.
         threshold: from 0 to 1.
         profiles: of the models that the owner knows, by name.
+
+    Attributes:
+        longest: input vector whose exact distances can be told, where the bundle asks for them; else 0, for any.
     """
 
     def __init__(self, bundle: Bundle, limits: Limits, threshold: float, profiles: Profiles) -> None:
@@ -89,8 +92,8 @@ class HeldSessions:
         self._last_decides = bundle.manifest["decision"] == "last"
         self._pool = ThreadPoolExecutor(limits.threads - 1) if limits.threads > 1 else None
         widest = max((len(scale.centre) for scale in with_profiles(bundle.scales, profiles).values()), default=0)
-        anchor = widest if ARTICLE[2] in bundle.features else 0
-        self._packed = Packed(size, MICRO_BATCH, anchor, self.network.state_width)
+        self.longest = widest if ARTICLE[2] in bundle.features else 0
+        self._packed = Packed(size, MICRO_BATCH, self.longest, self.network.state_width)
         self.slots: Slots = new_slots(size)
         self.dirty = np.zeros(size, bool)
         self.freed = np.zeros(size, bool)

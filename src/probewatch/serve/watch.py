@@ -166,7 +166,10 @@ class _Watch:
         scales = with_profiles(self._scorer.bundle.scales, self._scorer.profiles)
         widths = {model: len(scale.centre) for model, scale in scales.items()}
         mapped = FieldMap.load(fields) if fields else None
-        self._reader = LiveReader(mapped, widths, self._tell_reject, source="stdin")
+        self._reader = LiveReader(
+            mapped, widths, self._tell_reject,
+            source="stdin", needs=self._scorer.bundle.needs, longest=self._scorer.held.longest,
+        )  # fmt: skip
         consumed = Consumed(self._scorer.position)
         idle_since = time.monotonic()
         for lines in follow_lines(sys.stdin.fileno(), TICK_S):
