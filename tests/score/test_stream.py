@@ -246,6 +246,16 @@ def test_an_allowed_client_is_scored_and_raises_no_incident(
     assert scores.peak[-1] == pytest.approx(verdicts.score[s], abs=1e-5)
 
 
+def test_an_allowed_client_leaves_no_record(bundle: Bundle) -> None:
+    limits = Limits(idle_s=3600.0)
+    peak = float(StreamScorer(bundle, threshold=1.0).push(one_client(30)).peak[-1])
+    watch = StreamScorer(bundle, threshold=0.9 * peak, limits=limits, allow=["\ud800", *map(str, one_client(1).client)])
+    watch.push(one_client(30))
+    for _ in range(CONFIRMED + 1):
+        watch.push(one_client(1, client="other", start_s=1e9 + 7200))
+    assert watch.counts()["evicted_idle"] == 1 and watch.remembered == 0
+
+
 def test_an_attack_is_told_once_while_it_lasts_and_resolved_after_quiet(
     bundle: Bundle, sessions: Sessions, verdicts: Verdicts
 ) -> None:

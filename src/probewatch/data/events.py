@@ -82,10 +82,10 @@ class Events:
         count = len(times)
         vectors, offsets = _ragged(inputs, count)
         events = cls(
-            _texts(client),
-            pa.array([model] * count, pa.string()) if isinstance(model, str) else _texts(model),
-            _empty(count) if session is None else _texts(session),
-            _empty(count) if request is None else _texts(request),
+            as_texts(client),
+            pa.array([model] * count, pa.string()) if isinstance(model, str) else as_texts(model),
+            _empty(count) if session is None else as_texts(session),
+            _empty(count) if request is None else as_texts(request),
             times,
             np.full(count, np.nan) if confidence is None else np.asarray(confidence, np.float64),
             np.full(count, -1, np.int64) if predicted_class is None else np.asarray(predicted_class, np.int64),
@@ -196,7 +196,8 @@ def _empty(count: int) -> pa.StringArray:
     return pa.array([""] * count, pa.string())
 
 
-def _texts(column: Any) -> pa.StringArray:
+def as_texts(column: Any) -> pa.StringArray:
+    """Names as Arrow holds them: none is empty, half a surrogate pair is written out."""
     if isinstance(column, pa.Array | pa.ChunkedArray):
         return _plain(column).cast(pa.string()).fill_null("")
     texts = ["" if text is None else str(text) for text in column]

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle, read_bundle
-from probewatch.data.events import Events, as_events
+from probewatch.data.events import Events, as_events, as_texts
 from probewatch.data.profile import Profiles
 from probewatch.data.profiles import read_profiles
 from probewatch.errors import BundleError, ConfigError
@@ -111,7 +111,8 @@ class StreamScorer:
             )
         self.bundle, self.profiles = bundle, profiles or {}
         self.threshold = bundle.threshold if threshold is None else threshold
-        self._allow = pa.array(sorted(set(allow)), pa.string())
+        self._allow = as_texts(sorted(set(allow)))
+        self._allowed = np.zeros(0, np.int64)  # keys of the allowed clients that came, with their models
         try:
             self.held = HeldSessions(bundle, limits, self.threshold, self.profiles)
         except MemoryError as error:
@@ -205,13 +206,15 @@ class StreamScorer:
         step = self.held.score(events, keys, self._memory.scored, before_s)
         self._memory.scored += len(events)
         count_days(self._memory.days, keys[0], events.time_s)
-        alert, score = step.alert, step.score
+        alert, score, ended = step.alert, step.score, step.ended
         if len(self._allow):
             allowed = pc.is_in(events.client, self._allow).to_numpy(zero_copy_only=False)
+            self._allowed = np.union1d(self._allowed, keys[1][allowed])
             alert = alert & ~allowed
             score = np.where(allowed, -1.0, score)
+            ended = tuple(column[~np.isin(ended[1], self._allowed)] for column in ended)
         followed = self._memory.incidents.follow(
-            events, keys[1], score, lambda rows: self._explain(step, rows), ended=step.ended, clock_s=before_s
+            events, keys[1], score, lambda rows: self._explain(step, rows), ended=ended, clock_s=before_s
         )
         news = [
             *followed,

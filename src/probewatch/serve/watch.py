@@ -70,7 +70,10 @@ def watch(
     gap: Gap = _GAP,
     idle: Annotated[float, typer.Option(metavar="SECONDS", help="Forget sessions without a query for longer.")] = _IDLE,
     max_sessions: Annotated[
-        int, typer.Option("--max-sessions", metavar="N", help="Held at most; then the least recently used goes.")
+        int,
+        typer.Option(
+            "--max-sessions", metavar="N", help="Held at most, 4096 or more; then the least recently used goes."
+        ),
     ] = _SESSIONS,
     tolerance: Annotated[
         float, typer.Option(metavar="SECONDS", help="Put events in order that are no further behind.")
