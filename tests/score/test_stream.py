@@ -249,7 +249,7 @@ def test_an_allowed_client_is_scored_and_raises_no_incident(
 def test_an_allowed_client_leaves_no_record(bundle: Bundle) -> None:
     limits = Limits(idle_s=3600.0)
     peak = float(StreamScorer(bundle, threshold=1.0).push(one_client(30)).peak[-1])
-    watch = StreamScorer(bundle, threshold=0.9 * peak, limits=limits, allow=["\ud800", *map(str, one_client(1).client)])
+    watch = StreamScorer(bundle, threshold=0.9 * peak, limits=limits, allow=["\ud800", one_client(1)["client"][0]])
     watch.push(one_client(30))
     for _ in range(CONFIRMED + 1):
         watch.push(one_client(1, client="other", start_s=1e9 + 7200))

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -212,7 +211,8 @@ class StreamScorer:
             self._allowed = np.union1d(self._allowed, keys[1][allowed])
             alert = alert & ~allowed
             score = np.where(allowed, -1.0, score)
-            ended = tuple(column[~np.isin(ended[1], self._allowed)] for column in ended)
+            kept = ~np.isin(ended[1], self._allowed)
+            ended = ended[0][kept], ended[1][kept], ended[2][kept]
         followed = self._memory.incidents.follow(
             events, keys[1], score, lambda rows: self._explain(step, rows), ended=ended, clock_s=before_s
         )
