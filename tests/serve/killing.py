@@ -2,7 +2,8 @@
 
 Prints one JSON object: kills, trials, and whatever differs from an unbroken run. The watch runs in forked children of
 this process, which has loaded its code, so that a start costs little; a feeder writes the log to its standard input
-from the beginning each time, a few lines at a time.
+from the beginning each time, a few lines at a time. Findings go to a file, where each must be once, and to a webhook of
+this process, where each must be at least once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,24 @@ from probewatch.score.stream import StreamScorer
 from probewatch.serve.cli import app
 
 LINES = 40  # written at a time
+POSTED: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)  # path of the webhook -> findings
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Takes findings."""
+
+    def do_POST(self) -> None:
+        one = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        POSTED[self.path][key_of(one)] += 1
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def key_of(finding: dict[str, Any]) -> tuple[str, int]:
+    return finding["finding_info"]["uid"], finding["activity_id"]
 
 
 def feed(lines: list[bytes]) -> tuple[int, int]:
@@ -41,7 +62,7 @@ def feed(lines: list[bytes]) -> tuple[int, int]:
     return child, reader
 
 
-def start(bundle: Path, lines: list[bytes], folder: Path) -> tuple[int, int]:
+def start(bundle: Path, lines: list[bytes], folder: Path, port: int) -> tuple[int, int]:
     """(watch, feeder), both running."""
     feeder, reader = feed(lines)
     child = os.fork()
@@ -53,6 +74,7 @@ def start(bundle: Path, lines: list[bytes], folder: Path) -> tuple[int, int]:
         try:
             app(
                 ["watch", str(bundle), "--state", str(folder / "state.db"), "--alerts", str(folder / "alerts.jsonl"),
+                 "--webhook", f"http://127.0.0.1:{port}/{folder.name}", "--dead-letter", str(folder / "dead.jsonl"),
                  "--commit-every", "0", "--json", "--quiet", "--tolerance", "5"],
             )  # fmt: skip
         except SystemExit as ended:
@@ -83,7 +105,7 @@ def end(feeder: int) -> None:
 def told(folder: Path) -> tuple[Counter[tuple[str, int]], dict[str, float], int]:
     """Findings and how often each is there, the score of each incident's first, events scored."""
     findings = [json.loads(line) for line in (folder / "alerts.jsonl").read_text().splitlines()]
-    keys = Counter((one["finding_info"]["uid"], one["activity_id"]) for one in findings)
+    keys = Counter(map(key_of, findings))
     first = {
         one["finding_info"]["uid"]: one["evidences"][0]["data"]["peak_score"]
         for one in findings
@@ -100,6 +122,10 @@ def main() -> None:
         warm.push({"client": ["a"], "time_s": [1.0]})
     assert read_bundle(bundle).manifest["streams"]
 
+    hook = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=hook.serve_forever, daemon=True).start()
+    port = hook.server_port
+
     def trial(name: str) -> Path:
         folder = root / name
         folder.mkdir(parents=True)
@@ -107,7 +133,7 @@ def main() -> None:
 
     whole = trial("unbroken")
     began = time.monotonic()
-    child, feeder = start(bundle, lines, whole)
+    child, feeder = start(bundle, lines, whole, port)
     _, status = os.waitpid(child, 0)
     end(feeder)
     took_s = time.monotonic() - began
@@ -119,7 +145,7 @@ def main() -> None:
         folder = trial(f"trial-{trials}")
         trials += 1
         while True:
-            child, feeder = start(bundle, lines, folder)
+            child, feeder = start(bundle, lines, folder, port)
             limit_s = draw.uniform(0.0, 0.6 * took_s) if killed < kills else 120.0
             status_or_none = finished(child, limit_s)
             if status_or_none is None:
@@ -134,6 +160,9 @@ def main() -> None:
             differences.append(f"{folder.name}: status {status_or_none}")
         if found[0] != expected[0]:
             differences.append(f"{folder.name}: lacks {expected[0] - found[0]}, has too often {found[0] - expected[0]}")
+        if set(POSTED[f"/{folder.name}"]) != set(expected[0]) or (folder / "dead.jsonl").exists():
+            lacking = set(expected[0]) - set(POSTED[f"/{folder.name}"])
+            differences.append(f"{folder.name}: the webhook lacks {lacking}, or has letters that are dead")
         if found[2] != expected[2]:
             differences.append(f"{folder.name}: {found[2]} events, expected {expected[2]}")
         worst = max((abs(found[1][uid] - score) for uid, score in expected[1].items() if uid in found[1]), default=0.0)
