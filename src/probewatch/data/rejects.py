@@ -23,7 +23,7 @@ KEPT_REJECTS = 1000
 
 EXPECTED = {
     codes.BAD_CLIENT: ("client", "text or a number"),
-    codes.BAD_TIME: ("time", "ISO 8601 or a number of seconds since 1970"),
+    codes.BAD_TIME: ("time", "ISO 8601 or seconds since 1970, up to the year 9999"),
     codes.BAD_CONFIDENCE: ("confidence", "a probability from 0 to 1"),
     codes.BAD_INPUTS: ("inputs", "a list of finite numbers"),
     codes.BAD_LABEL: ("label", "1, 0, true or false"),
