@@ -30,9 +30,10 @@ from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
 from probewatch.data.owned import read_targets
 from probewatch.data.profile import Profile
+from probewatch.learn.contest import FINISHED, RIVAL_NAMES
 from probewatch.learn.dataset import Split, split_sessions
 from probewatch.learn.detector import train_detector
-from probewatch.learn.entry import RANKED, Truth, read_truth, score_entry
+from probewatch.learn.entry import Truth, read_truth, score_entry
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS, Config
 from probewatch.learn.report import RIVAL_PREFIX
@@ -101,27 +102,35 @@ def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
 def _run(train: Labelled, benchmark: Path, config: Config, folder: Path) -> Results:
     both, truth = load(benchmark, "train", "test"), read_truth(benchmark, "test")
     bundle, metrics = train_detector(train, config, folder / "bundle")
-    entries = {OURS: own_scores(bundle, benchmark), **rival_scores(train, both, truth, bundle, config, metrics)}
+    peaks, lasts, threshold = own_scores(bundle, benchmark)
+    entries = {OURS: (peaks, threshold), **rival_scores(train, both, truth, bundle, config, metrics)}
     found = {}
     for name, (scores, threshold) in entries.items():
         score = np.array([scores[session] for session in truth.session])
         write_predictions(folder / f"{name}.csv", truth, score, score >= threshold)
         seen = metrics if name == OURS else metrics["rivals"][name]
         found[name] = {
-            "train part": {key: seen[key] for key in (*RANKED, *AT_THRESHOLD.values())},
+            "train part": {key: seen[key] for key in ("roc_auc", *AT_THRESHOLD.values())},
             "test part": score_entry(truth, score, score >= threshold, intervals=False),
         }
+        if name == OURS and metrics.get(FINISHED):
+            last = np.array([lasts[session] for session in truth.session])
+            found[RIVAL_NAMES[FINISHED]] = {
+                "train part": metrics[FINISHED], "test part": score_entry(truth, last, None, intervals=False)
+            }  # fmt: skip
     return found
 
 
-def own_scores(bundle: Bundle, benchmark: Path) -> tuple[Mapping[str, float], float]:
-    """As ``probewatch score`` gives them."""
+def own_scores(bundle: Bundle, benchmark: Path) -> tuple[Mapping[str, float], Mapping[str, float], float]:
+    """The highest and the last scores as ``probewatch score`` gives them, and the threshold."""
     scorer = Scorer(bundle, profiles=read_targets(benchmark / "test" / "targets")[0])
-    scores: dict[str, float] = {}
+    peaks, lasts = dict[str, float](), dict[str, float]()
     with read_logs([benchmark / "test" / "events.jsonl.gz"]) as log:
         for verdicts in scorer.score(log.sessions()):
-            scores |= dict(zip(verdicts.session.tolist(), verdicts.score.tolist(), strict=True))
-    return scores, scorer.threshold
+            names = verdicts.session.tolist()
+            peaks |= dict(zip(names, verdicts.score.tolist(), strict=True))
+            lasts |= dict(zip(names, verdicts.last_score.tolist(), strict=True))
+    return peaks, lasts, scorer.threshold
 
 
 def rival_scores(
@@ -170,7 +179,8 @@ def table(results: Sequence[Results], head: Mapping[str, Any]) -> list[str]:
 
 
 def by_family(results: Sequence[Results]) -> list[str]:
-    """A row for each family, attacks first, and a column for each detector."""
+    """A row for each family, attacks first, and a column for each detector that alerts."""
+    results = [{name: one[name] for name in one if "families" in one[name]["test part"]} for one in results]
     first = results[0][OURS]["test part"]
     asides = {"families": "", "other_attacks": " (another attack)"}
     told = ["| family | " + " | ".join(results[0]) + " |", "|---|" + "---:|" * len(results[0])]
@@ -190,7 +200,7 @@ def by_family(results: Sequence[Results]) -> list[str]:
 
 def tables(results: Sequence[Results], benchmark: Mapping[str, Any], preset: str) -> list[str]:
     def at(part: str, key: str) -> Any:
-        return lambda one: one[part][key]
+        return lambda one: one[part].get(key)
 
     rungs = list(results[0][OURS]["test part"]["rungs"])
     sessions = "; ".join(

@@ -48,6 +48,7 @@ def test_metrics_have_the_promised_keys(labelled: Labelled, quick: Config, tmp_p
         "tpr_at_fpr_0.001", "threshold", "tpr_at_threshold", "fpr_at_threshold", "confusion_matrix",
     }  # fmt: skip
     assert keys | {"families", "delay", "intervals", "allowed", "rivals"} <= set(metrics)
+    assert 0.5 < metrics["finished"]["roc_auc"] <= 1.0
     assert set(metrics["rivals"]) == {"boosting", "logistic", "count_per_hour", "prada", "near_duplicates"}
     for rival in metrics["rivals"].values():
         assert keys <= set(rival)

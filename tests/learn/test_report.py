@@ -165,8 +165,15 @@ def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path):
 
 
 def test_a_rival_that_wins_is_named_in_plain_words(tmp_path):
-    write_report(tmp_path, **quick() | {"metrics": arguments(boosting=3.0)["metrics"]})
+    known = quick() | {"metrics": arguments(boosting=3.0)["metrics"]}
+    write_report(tmp_path, **known)
     assert "Gradient boosting does better than Probewatch</b>: ROC AUC" in page(tmp_path)
+    assert "finished sessions" not in page(tmp_path)
+    known["metrics"]["finished"] = {"roc_auc": 0.8765, "average_precision": 0.8, "tpr_at_fpr_0.01": None}
+    write_report(tmp_path / "finished", **known)
+    told = page(tmp_path / "finished")
+    assert "which its last score ranks by ROC AUC 0.87" in told
+    assert "Probewatch, finished sessions" in told
 
 
 def test_a_rival_that_loses_is_said_to_lose(tmp_path):

@@ -10,7 +10,9 @@ from probewatch.learn.markup import number, percent, safe
 from probewatch.learn.views import WHOLE, describe_view
 
 OURS = "Probewatch"
+FINISHED = "finished"
 RIVAL_NAMES = {
+    FINISHED: f"{OURS}, finished sessions",
     "boosting": "Gradient boosting",
     "logistic": "Logistic regression",
     "count_per_hour": "Count per hour",
@@ -18,6 +20,7 @@ RIVAL_NAMES = {
     "near_duplicates": "Near-duplicates",
 }
 RIVAL_NOTES = {
+    FINISHED: "by the last score, as the next two judge",
     "boosting": "on aggregates of the same features",
     "logistic": "on means of the same features",
     "count_per_hour": "Elastic's shipped rule",
@@ -48,7 +51,8 @@ def rivals_section(metrics: Mapping[str, Any]) -> str:
     rivals: Mapping[str, Mapping[str, Any]] = metrics.get("rivals") or {}
     if not rivals:
         return ""
-    everyone = {OURS: metrics, **rivals}
+    finished = {FINISHED: metrics[FINISHED]} if metrics.get(FINISHED) else {}
+    everyone = {OURS: metrics, **finished, **rivals}
     columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in everyone.values())]
     head = "".join(f'<th class="num">{html.escape(heading)}</th>' for _, heading, _ in columns)
     rows = []
@@ -115,6 +119,11 @@ def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -
         if won:
             shown = safe(RIVAL_NAMES.get(name, name))
             sentences.append(f"<b>{shown} does better than Probewatch</b>: {', '.join(won)}.")
+    if sentences and (finished := metrics.get(FINISHED)) and finished["roc_auc"] is not None:
+        sentences.append(
+            "It must alert while a session runs, so its highest score so far counts; the learned rivals judge finished"
+            f" sessions, which its last score ranks by ROC AUC {number(finished['roc_auc'])}."
+        )
     if contests and not sentences:
         *most, last = contests.values()
         measured = f"{', '.join(most)} or {last}" if most else last

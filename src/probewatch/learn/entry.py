@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from probewatch.data.labels import VALUES, read_allow, read_labels
 from probewatch.errors import ConfigError, DataError
 from probewatch.learn.evaluate import Metrics, evaluate
+from probewatch.learn.trial import RANKED
 
 SHOWN_MISTAKES = 5
 RUNGS = {
@@ -25,7 +26,7 @@ RUNGS = {
     "new attacks, new uses": (True, True),
 }
 """Which sessions of the test part are ranked against each other: are its attacks new, are its benign uses new?"""
-RANKED = ("n", "n_attacks", "n_benign", "roc_auc", "average_precision", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
+COUNTED = ("n", "n_attacks", "n_benign", *RANKED)
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,15 @@ def score_entry(
         and ``other_attacks``.
     """
     ranked = _evaluated(truth, score, np.inf, intervals)
-    told: dict[str, Any] = {name: ranked[name] for name in RANKED}
-    told["intervals"] = {name: value for name, value in ranked["intervals"].items() if name in RANKED}
+    told: dict[str, Any] = {name: ranked[name] for name in COUNTED}
+    told["intervals"] = {name: value for name, value in ranked["intervals"].items() if name in COUNTED}
     told["rungs"] = {}
     for name, (attacks, uses) in RUNGS.items():
         kept = (truth.new == np.where(truth.label == 1, attacks, uses)) & ~truth.other
         if truth.new.any() and kept.any():
             own = Truth(*(getattr(truth, column)[kept] for column in truth.__dataclass_fields__))
             found = _evaluated(own, score[kept], np.inf, False)
-            told["rungs"][name] = {column: found[column] for column in RANKED}
+            told["rungs"][name] = {column: found[column] for column in COUNTED}
     if alert is not None:
         found = _evaluated(truth, alert.astype(np.float64), 0.5, False)
         names = ("tpr_at_threshold", "fpr_at_threshold", "families", "allowed", "other_attacks")

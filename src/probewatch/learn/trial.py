@@ -21,6 +21,7 @@ from probewatch.learn.rivals import score_learned, score_rivals
 from probewatch.learn.threshold import loosest_budget, pick_threshold, supports
 from probewatch.network import Network, prior_shift, shifted, summarise, tell_prior
 
+RANKED = ("roc_auc", "average_precision", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")  # no threshold matters to them
 RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
 
 
@@ -73,14 +74,21 @@ def measure(
     *,
     shift: float = 0.0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics over the ``tested`` sessions, and predictions on all of them; ``shift`` moves scores and threshold."""
+    """Metrics over the ``tested`` sessions, and predictions on all of them; ``shift`` moves scores and threshold.
+
+    Where the highest score of a session decides, ``finished`` has how well the last ones rank: the learned rivals judge
+    finished sessions, too.
+    """
     logits, _ = Network(graph, list(config.features)).run(sequences)
     score, last, first = summarise(logits, sequences.offsets, threshold, config.decision, shift)
+    told: Any = {"client": data.sessions.client[tested], "allowed": data.allowed[tested]}
+    told |= {"other": data.elsewhere[tested], "threshold": shifted(threshold, shift), "seed": config.seed}
     metrics = evaluate(
-        data.label[tested], score[tested], threshold=shifted(threshold, shift), client=data.sessions.client[tested],
-        family=data.family[tested], first_alert=first[tested], allowed=data.allowed[tested],
-        other=data.elsewhere[tested], seed=config.seed,
+        data.label[tested], score[tested], family=data.family[tested], first_alert=first[tested], **told
     )  # fmt: skip
+    if config.decision == "peak":
+        found = evaluate(data.label[tested], last[tested], intervals=False, **told)
+        metrics["finished"] = {name: found[name] for name in RANKED}
     predictions = {
         "session": data.sessions.session,
         "client": data.sessions.client,

@@ -70,10 +70,11 @@ def figures_table(metrics: Mapping[str, Any]) -> Table:
     }  # fmt: skip
     for head in shown:
         table.add_column(head, justify="right")
-    rows = {"Probewatch": metrics, **(metrics.get("rivals") or {})}
+    finished = {"Probewatch, finished": metrics["finished"]} if metrics.get("finished") else {}
+    rows = {"Probewatch": metrics, **finished, **(metrics.get("rivals") or {})}
     for name, row in rows.items():
         style = "bold" if row is metrics else None
-        table.add_row(name, *(figure(row[key]) for key in shown.values()), style=style)
+        table.add_row(name, *(figure(row.get(key)) for key in shown.values()), style=style)
     return table
 
 
