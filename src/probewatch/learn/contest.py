@@ -20,7 +20,7 @@ RIVAL_NAMES = {
     "near_duplicates": "Near-duplicates",
 }
 RIVAL_NOTES = {
-    FINISHED: "by the last score, as the next two judge",
+    FINISHED: "by its last score",
     "boosting": "on aggregates of the same features",
     "logistic": "on means of the same features",
     "count_per_hour": "Elastic's shipped rule",
@@ -121,8 +121,8 @@ def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -
             sentences.append(f"<b>{shown} does better than Probewatch</b>: {', '.join(won)}.")
     if sentences and (finished := metrics.get(FINISHED)) and finished["roc_auc"] is not None:
         sentences.append(
-            "It must alert while a session runs, so its highest score so far counts; the learned rivals judge finished"
-            f" sessions, which its last score ranks by ROC AUC {number(finished['roc_auc'])}."
+            "Probewatch must alert while a session runs, so its highest score so far counts; the learned rivals judge"
+            f" finished sessions, which its last score ranks by ROC AUC {number(finished['roc_auc'])}."
         )
     if contests and not sentences:
         *most, last = contests.values()

@@ -63,14 +63,14 @@ def figures_table(metrics: Mapping[str, Any]) -> Table:
         title=f"Test: {counted(metrics['n'], 'session')} of {counted(metrics['n_clients'], 'client')}",
         title_justify="left",
     )
-    table.add_column("detector", no_wrap=True)
+    table.add_column("detector")
     shown = {
         "ROC AUC": "roc_auc", "average precision": "average_precision", "TPR at 1 % FPR": "tpr_at_fpr_0.01",
         "TPR at threshold": "tpr_at_threshold", "FPR at threshold": "fpr_at_threshold",
     }  # fmt: skip
     for head in shown:
         table.add_column(head, justify="right")
-    finished = {"Probewatch, finished": metrics["finished"]} if metrics.get("finished") else {}
+    finished = {"  when finished": metrics["finished"]} if metrics.get("finished") else {}
     rows = {"Probewatch": metrics, **finished, **(metrics.get("rivals") or {})}
     for name, row in rows.items():
         style = "bold" if row is metrics else None
