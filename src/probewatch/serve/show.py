@@ -63,7 +63,7 @@ def figures_table(metrics: Mapping[str, Any]) -> Table:
         title=f"Test: {counted(metrics['n'], 'session')} of {counted(metrics['n_clients'], 'client')}",
         title_justify="left",
     )
-    table.add_column("detector")
+    table.add_column("detector", no_wrap=True)
     shown = {
         "ROC AUC": "roc_auc", "average precision": "average_precision", "TPR at 1 % FPR": "tpr_at_fpr_0.01",
         "TPR at threshold": "tpr_at_threshold", "FPR at threshold": "fpr_at_threshold",
