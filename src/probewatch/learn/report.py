@@ -39,8 +39,8 @@ def write_report(
 
     Args:
         folder: made if it is not there.
-        metrics: as of :func:`probewatch.learn.evaluate.evaluate`, with any further keys; ``rivals``, ``views``,
-            ``notes`` (sentences shown on top) and ``max_fpr`` (the threshold's budget) are shown too.
+        metrics: as of :func:`probewatch.learn.evaluate.evaluate`, with any further keys; ``rivals``, ``finished``,
+            ``views``, ``notes`` (sentences shown on top) and ``max_fpr`` (the threshold's budget) are shown too.
         predictions: columns of S entries: ``session``, ``client``, ``label`` (1, 0, or -1 unknown),
             ``score``, ``split``; optionally ``family``, ``model``, ``first_alert`` (event number, 0 = never),
             ``allowed`` (bool) and rivals' scores as ``score_NAME``. Curves are drawn from the rows of

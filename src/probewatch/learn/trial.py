@@ -81,13 +81,14 @@ def measure(
     """
     logits, _ = Network(graph, list(config.features)).run(sequences)
     score, last, first = summarise(logits, sequences.offsets, threshold, config.decision, shift)
-    told: Any = {"client": data.sessions.client[tested], "allowed": data.allowed[tested]}
-    told |= {"other": data.elsewhere[tested], "threshold": shifted(threshold, shift), "seed": config.seed}
-    metrics = evaluate(
-        data.label[tested], score[tested], family=data.family[tested], first_alert=first[tested], **told
-    )  # fmt: skip
+    known: dict[str, Any] = {
+        "client": data.sessions.client[tested], "allowed": data.allowed[tested], "other": data.elsewhere[tested],
+        "threshold": shifted(threshold, shift), "seed": config.seed,
+    }  # fmt: skip
+    label, family = data.label[tested], data.family[tested]
+    metrics = evaluate(label, score[tested], family=family, first_alert=first[tested], **known)
     if config.decision == "peak":
-        found = evaluate(data.label[tested], last[tested], intervals=False, **told)
+        found = evaluate(label, last[tested], intervals=False, **known)
         metrics["finished"] = {name: found[name] for name in RANKED}
     predictions = {
         "session": data.sessions.session,
