@@ -102,8 +102,8 @@ def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
 def _run(train: Labelled, benchmark: Path, config: Config, folder: Path) -> Results:
     both, truth = load(benchmark, "train", "test"), read_truth(benchmark, "test")
     bundle, metrics = train_detector(train, config, folder / "bundle")
-    peaks, lasts, threshold = own_scores(bundle, benchmark)
-    entries = {OURS: (peaks, threshold), **rival_scores(train, both, truth, bundle, config, metrics)}
+    peaks, lasts, own_threshold = own_scores(bundle, benchmark)
+    entries = {OURS: (peaks, own_threshold), **rival_scores(train, both, truth, bundle, config, metrics)}
     found = {}
     for name, (scores, threshold) in entries.items():
         score = np.array([scores[session] for session in truth.session])

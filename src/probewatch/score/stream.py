@@ -208,7 +208,8 @@ class StreamScorer:
         alert, score, ended = step.alert, step.score, step.ended
         if len(self._allow):
             allowed = pc.is_in(events.client, self._allow).to_numpy(zero_copy_only=False)
-            self._allowed = np.union1d(self._allowed, keys[1][allowed])
+            if not np.isin(keys[1][allowed], self._allowed).all():
+                self._allowed = np.union1d(self._allowed, keys[1][allowed])
             alert = alert & ~allowed
             score = np.where(allowed, -1.0, score)
             kept = ~np.isin(ended[1], self._allowed)

@@ -142,7 +142,7 @@ class VerdictFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if error is None:
             with self._told():
                 self._writer.close()
                 self._open.close()
@@ -160,12 +160,12 @@ class VerdictFile:
                 f"{self._path}: cannot be written ({error.strerror or error}); free disk, or choose another --out."
             ) from error
 
-    def _drop(self, error: BaseException | None) -> None:
+    def _drop(self, error: BaseException) -> None:
         with suppress(OSError, ValueError):  # closing may write once more what could not be written
             if self._writer:
                 self._writer.close()
         with suppress(OSError, ValueError):
-            self._open.__exit__(type(error) if error else None, error, None)
+            self._open.__exit__(type(error), error, None)
 
 
 class _Lines:
