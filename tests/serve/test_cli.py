@@ -401,6 +401,9 @@ def test_hostile_names_reach_no_terminal(
 def test_a_signal_that_a_library_swallows_or_turns_into_an_error_is_still_told(
     number: int, name: str, then: Exception | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as the suite inherits it in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     @sentences
     def verb() -> None:
         try:
