@@ -132,6 +132,7 @@ def test_input_that_begins_otherwise_is_told_to_be_a_continuation(bundle: Bundle
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [(gzip.compress(b"{}\n"), "stdin: is packed with gzip"), (b"client,time\n" * 20, "stdin: no line is JSON")],
+    ids=["packed", "table"],
 )
 def test_input_that_is_no_json_lines_is_a_sentence(content: bytes, sentence: str) -> None:
     assert sentence in piped(content, code=2).stderr.decode()
