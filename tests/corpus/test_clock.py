@@ -23,6 +23,17 @@ def test_office_sessions_stay_in_office_hours() -> None:
         assert times[0] // DAY_S < 5
 
 
+@pytest.mark.parametrize("days", [3.0, 5.5, 7.0, 30.0])
+def test_office_sessions_rest_at_weekends(days: float) -> None:
+    for seed in range(40):
+        for after_s in (0.0, 5.3 * DAY_S):
+            times = session_times(PACES["human"], 9000, days, np.random.default_rng(seed), after_s=after_s)
+            assert np.all(times // DAY_S % 7 < 5) and np.all(np.diff(times) > 0)
+            assert np.median(np.diff(times)) < 60  # nor do they skip days between
+            worked = np.unique(times // DAY_S)
+            assert len(worked) > 2 and np.all(np.isin(np.diff(worked), (1, 3)))
+
+
 def test_a_clients_next_session_begins_behind_its_last() -> None:
     for name in PACES:
         for seed in range(40):

@@ -19,7 +19,7 @@ class Pace:
 
     Args:
         gaps: gives (n,) seconds before each of n queries; the first does not count.
-        office: the client works in office hours, and begins on one of its week's first five days.
+        office: the client works in office hours, on its week's first five days.
         text: what it is like, in a sentence.
     """
 
@@ -93,7 +93,7 @@ def session_times(
     begins = _beginning(pace, days, random)
     if begins < after_s < days * DAY_S:
         begins = after_s + random.exponential(1800.0)
-        begins = _into_office(np.array([begins]))[0] if pace.office else begins
+        begins = _into_office(begins) if pace.office else begins
     times = begins + np.cumsum(gaps)
     if pace.office:
         times = _within_office(begins, gaps)
@@ -106,22 +106,25 @@ def _beginning(pace: Pace, days: float, random: np.random.Generator) -> float:
     if not pace.office:
         return float(random.uniform(0.0, days * DAY_S))
     day = np.floor(random.uniform(0.0, max(days, 1.0)))
-    if days >= 7.0 and day % 7 >= WORKDAYS:
+    if day % 7 >= WORKDAYS:
         day -= 2.0
     return float(day * DAY_S + random.uniform(OFFICE_S[0], OFFICE_S[1]))
 
 
 def _within_office(begins: float, gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Times whose gaps run in office hours only: a session that is not done goes on the next day."""
-    open_s = OFFICE_S[1] - OFFICE_S[0]
-    day = np.floor(begins / DAY_S)
-    worked = (begins - day * DAY_S - OFFICE_S[0]) + np.cumsum(gaps)
-    days, within = np.divmod(worked, open_s)
-    return np.asarray((day + days) * DAY_S + OFFICE_S[0] + within)
+    """Times whose gaps run in office hours only: a session that is not done goes on the next workday."""
+    day, within = divmod(begins, DAY_S)
+    week, weekday = divmod(day, 7)
+    days, within_s = np.divmod(within - OFFICE_S[0] + np.cumsum(gaps), OFFICE_S[1] - OFFICE_S[0])
+    weeks, weekdays = np.divmod(weekday + days, WORKDAYS)
+    return np.asarray((7 * (week + weeks) + weekdays) * DAY_S + OFFICE_S[0] + within_s)
 
 
-def _into_office(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The next moments in office hours."""
-    day, within = np.divmod(times, DAY_S)
-    day += within >= OFFICE_S[1]
-    return np.asarray(day * DAY_S + np.where(within >= OFFICE_S[1], OFFICE_S[0], np.maximum(within, OFFICE_S[0])))
+def _into_office(time: float) -> float:
+    """The next moment in office hours."""
+    day, within = divmod(time, DAY_S)
+    if within >= OFFICE_S[1]:
+        day, within = day + 1, 0.0
+    if day % 7 >= WORKDAYS:
+        day, within = day + 7 - day % 7, 0.0
+    return day * DAY_S + max(within, OFFICE_S[0])
