@@ -27,6 +27,18 @@ def _records(seed: int = 0, count: int = 400) -> NDArray[np.float64]:
     ])  # fmt: skip
 
 
+def test_whole_numbers_stay_multiples_of_what_all_are_multiples_of() -> None:
+    random = np.random.default_rng(0)
+    amounts, odd = 50.0 * random.integers(-40, 900, 300), 1.0 + 50.0 * random.integers(0, 900, 300)
+    huge = 2.0**54 * random.integers(1, 900, 300)
+    grid = Grid.learn(np.column_stack([amounts, odd, huge, np.where(np.arange(300) < 1, 1e6, amounts)]))
+    assert grid.step.tolist() == [50.0, 1.0, 1.0, 50.0]
+    for made in (grid.draw(500, random), grid.jitter(np.repeat(grid.draw(1, random), 500, axis=0), 0.1, random)):
+        assert np.all(made[:, 0] % 50 == 0) and np.any(made[:, 1] % 50 != 1)
+        assert len(np.unique(made[:, 0])) > 20
+        assert made[:, 0].min() >= amounts.min() and made[:, 0].max() <= amounts.max()
+
+
 def test_steps_and_categories_are_learned() -> None:
     grid = Grid.learn(_records())
     assert grid.step.tolist() == [1.0, 0.01, 1 / 255, 0.0, 1.0, 0.0, 0.1]

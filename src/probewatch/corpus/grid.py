@@ -15,6 +15,7 @@ PARTS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 255, 256, 10**3, 10**4
 """A column is continuous unless its values are whole numbers of one of these parts of 1."""
 FEW = 12  # a column of numbers with no more distinct values than these holds categories
 FEW_UNEVEN = 256  # the same where it is continuous otherwise, such as whole numbers divided by a deviation
+WHOLE = 2.0**53  # float64 tells whole numbers up to here
 CELLS = 2**22  # compared at a time, to bound the memory
 SEEN_OFTEN = 5  # so many records for each distinct value, or they are no categories
 
@@ -28,7 +29,8 @@ class Grid:
 
     Args:
         low, high: (D,) range.
-        step: (D,) values are its multiples: 1 for whole numbers, 0.01 for two decimals, 0 for continuous.
+        step: (D,) values are its multiples: 1 for whole numbers, 50 for those of fifty, 0.01 for two decimals, 0 for
+            continuous.
         categories: for each column its allowed values in ascending order, or None where step and range say it all.
         scale: (D,) standard deviation, 0 where constant.
         groups: columns that hold a category one-hot.
@@ -47,7 +49,7 @@ class Grid:
 
         >>> grid = Grid.learn(np.column_stack([np.arange(100), np.arange(100) / 8, np.arange(100) % 2 * 3]))
         >>> grid.step
-        array([1.   , 0.125, 1.   ])
+        array([1.   , 0.125, 3.   ])
         >>> grid.snap(np.array([[17.4, 3.14159, 2.2]]))
         array([[17.   ,  3.125,  3.   ]])
 
@@ -200,8 +202,12 @@ class Grid:
 
 
 def _step_of(values: NDArray[np.float64]) -> float:
-    """The coarsest of the parts of which all values are whole numbers; 0 if there is none."""
-    return next((1.0 / parts for parts in PARTS if np.array_equal(np.rint(values * parts) / parts, values)), 0.0)
+    """The largest whole number, or else the coarsest of the parts, of which all values are multiples; 0 if none is."""
+    for parts in PARTS:
+        if np.array_equal(np.rint(values * parts) / parts, values):
+            whole = parts == 1 and np.abs(values).max() < WHOLE
+            return float(max(np.gcd.reduce(values.astype(np.int64)), 1)) if whole else 1.0 / parts
+    return 0.0
 
 
 def _categories_of(values: NDArray[np.float64], records: int, step: float) -> NDArray[np.float64] | None:
