@@ -9,6 +9,7 @@ import lightgbm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from probewatch.data.columns import FAMILIAR
 from probewatch.data.ragged import Ragged
@@ -19,7 +20,7 @@ from probewatch.learn.trees import LIFE, START, Trees, grow_evidence, grow_habit
 from probewatch.network import Network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OF_HABITS, BLIND = 0.4, 0.7
+OF_HABITS = 0.4
 NAMES = ["log_gap", "log_odds", "record_evidence", "records_touched", FAMILIAR]
 SCALER = Scaler(np.zeros(5), np.ones(5), 0.0, np.zeros((5, 1), np.float32))
 
@@ -54,7 +55,7 @@ def grown(sessions: tuple[Ragged, NDArray[np.int8]]) -> tuple[Trees, Trees, list
     views, label = sessions
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lightgbm, "train", keep)
-        habits = grow_habits([views], label, np.arange(len(views)), 0)
+        habits = grow_habits([views], [], label, np.arange(len(views)), 0)
         evidence = grow_evidence(views, NAMES, label, np.arange(len(views)), 0)
     assert evidence is not None
     return habits, evidence, boosters
@@ -67,7 +68,7 @@ def run(
     silent = LSTMClassifier(6, 4)
     for weight in silent.parameters():
         weight.data.zero_()
-    grove = Grove(habits, evidence, share, abroad, OF_HABITS, BLIND)
+    grove = Grove(habits, evidence, share, abroad, OF_HABITS)
     graph = build_graph([silent], SCALER, NAMES, grove=grove, **options)
     return Network(graph, NAMES).run(sequences)[0]
 
@@ -86,14 +87,14 @@ def test_the_graph_scores_as_the_trees_were_grown(
 ) -> None:
     """Every step of every session, missing values among them: habits smoothed, evidence as it is."""
     views = sessions[0]
-    habits, evidence, (by_habit, by_evidence) = grown
-    raw = np.asarray(by_habit.predict(views.values, raw_score=True))
+    habits, evidence, (*by_habit, by_evidence) = grown
+    raw = np.mean([one.predict(views.values, raw_score=True) for one in by_habit], axis=0)
     habit = smoothed(raw, views.offsets)
-    np.testing.assert_allclose(run(views, habits, None), BLIND * habit, atol=1e-5)
+    np.testing.assert_allclose(run(views, habits, None), OF_HABITS * habit, atol=1e-5)
 
     told = np.asarray(by_evidence.predict(views.values[:, 2:4], raw_score=True))
     lacks = np.isnan(views.values[:, 2])
-    mixed = np.where(lacks, BLIND * habit, 0.8 * OF_HABITS * habit + 0.2 * told)
+    mixed = np.where(lacks, OF_HABITS * habit, 0.8 * OF_HABITS * habit + 0.2 * told)
     np.testing.assert_allclose(run(views, habits, evidence), mixed, atol=1e-5)
     calibrated = run(views, habits, evidence, calibration=(1.7, -0.4))
     # the network's own logit is calibrated too
@@ -107,8 +108,8 @@ def test_a_value_missing_where_none_was_in_training_is_the_librarys_zero(
     values = views.values.copy()
     values[::3, 0] = values[1::3, 1] = np.nan
     holed = Ragged(values, views.offsets)
-    raw = np.asarray(grown[2][0].predict(values, raw_score=True))
-    np.testing.assert_allclose(run(holed, grown[0], None), BLIND * smoothed(raw, views.offsets), atol=1e-5)
+    raw = np.mean([one.predict(values, raw_score=True) for one in grown[2][:2]], axis=0)
+    np.testing.assert_allclose(run(holed, grown[0], None), OF_HABITS * smoothed(raw, views.offsets), atol=1e-5)
 
 
 def test_evidence_counts_more_on_a_model_that_training_never_saw(
@@ -149,14 +150,14 @@ def test_without_evidence_it_has_no_weight_whatever_the_features(sessions: tuple
     names = ["log_gap", "log_odds", "on_record", "records_touched", "anchors"]
     views, label = sessions
     train = np.arange(len(views))
-    habits, evidence = grow_habits([views], label, train, 0), grow_evidence(views, names, label, train, 0)
+    habits, evidence = grow_habits([views], [], label, train, 0), grow_evidence(views, names, label, train, 0)
     silent = LSTMClassifier(6, 4)
     for weight in silent.parameters():
         weight.data.zero_()
     alone, both = (
-        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9, OF_HABITS, BLIND)), names).run(
-            views
-        )[0]
+        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9, OF_HABITS)), names).run(views)[
+            0
+        ]
         for one in (None, evidence)
     )
     lacking = np.isnan(views.values[:, 2])
@@ -168,9 +169,7 @@ def test_the_smoothing_goes_on_where_a_session_was_cut(
     sessions: tuple[Ragged, NDArray[np.int8]], grown: tuple[Trees, Trees, list[lightgbm.Booster]]
 ) -> None:
     views, (habits, evidence, _) = sessions[0], grown
-    graph = build_graph(
-        [LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7, OF_HABITS, BLIND)
-    )
+    graph = build_graph([LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7, OF_HABITS))
     network = Network(graph, NAMES)
     assert network.state_width == 2 * 4 + 1
     whole, _ = network.run(views)
@@ -183,15 +182,27 @@ def test_the_smoothing_goes_on_where_a_session_was_cut(
     np.testing.assert_allclose(np.concatenate(found), whole[at], atol=1e-5)
 
 
+def test_habits_learn_what_shows_at_the_end_alone() -> None:
+    """One query in 33: of those along the sessions too few are drawn for a leaf."""
+    random = np.random.default_rng(5)
+    label = (np.arange(240) % 2).astype(np.int8)
+    values = random.normal(size=(240, 33, 5)).astype(np.float32)
+    values[label == 1, -1, 1] = 9.0
+    lessons = Ragged(values.reshape(-1, 5), np.arange(0, 240 * 33 + 1, 33))
+    habits = grow_habits([lessons], [], label, np.arange(240), 0)
+    last = run(lessons, habits, None).reshape(240, 33)[:, -1]
+    assert roc_auc_score(label, last) > 0.95
+
+
 def test_the_same_seed_grows_the_same_trees(sessions: tuple[Ragged, NDArray[np.int8]]) -> None:
     views, label = sessions
-    first, second, other = (grow_habits([views, views], label, np.arange(100), seed) for seed in (1, 1, 2))
+    first, second, other = (grow_habits([views], [views], label, np.arange(100), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.value, second.value)
     assert len(first.value) != len(other.value) or np.any(first.value != other.value)
 
 
 def test_a_handful_of_queries_grows_leaves_alone() -> None:
     few = Ragged.from_list([np.full((2, 5), float(number), np.float32) for number in range(4)])
-    habits = grow_habits([few], np.array([0, 1, 0, 1], np.int8), np.arange(4), 0)
+    habits = grow_habits([few], [], np.array([0, 1, 0, 1], np.int8), np.arange(4), 0)
     assert np.all(habits.feature == -1)
     assert np.isfinite(run(few, habits, None)).all()

@@ -38,7 +38,6 @@ class Grove:
         share: weight of the evidence on a model that training saw; networks and habits have the rest.
         share_abroad: the same on a model that training never saw.
         of_habits: weight of the habits beside the networks.
-        of_habits_blind: the same where nothing tells the evidence.
     """
 
     habits: Trees
@@ -46,7 +45,6 @@ class Grove:
     share: float
     share_abroad: float
     of_habits: float
-    of_habits_blind: float
 
 
 _ML = "ai.onnx.ml"
@@ -200,18 +198,16 @@ def _with_trees(
     slope, intercept = calibration
     habits, smooth = _smoothed(build, _trees(build, grove.habits, rows, slope, -slope * START), ahead, state)
     habits = build.add("Add", habits, build.constant(slope * START + intercept))  # the smoothing begins at zero
-    blind = build.constant(grove.of_habits_blind)
+    score = _mean(build, score, habits, build.constant(grove.of_habits))
     if grove.evidence is None:
-        return _mean(build, score, habits, blind), smooth
+        return score, smooth
     evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
     share = build.constant(grove.share)
     if FAMILIAR in features:
         share = build.add("Where", _lacks(build, features, FAMILIAR), build.constant(grove.share_abroad), share)
     sign = next(name for name in features if name.startswith(RISING))  # all are missing where there is no evidence
-    lacks = _lacks(build, features, sign)
-    share = build.add("Where", lacks, build.constant(0.0), share)
-    both = _mean(build, score, habits, build.add("Where", lacks, blind, build.constant(grove.of_habits)))
-    return _mean(build, both, evidence, share), smooth
+    share = build.add("Where", _lacks(build, features, sign), build.constant(0.0), share)
+    return _mean(build, score, evidence, share), smooth
 
 
 def _mean(build: _Builder, one: str, other: str, share: str) -> str:

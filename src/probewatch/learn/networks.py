@@ -175,10 +175,12 @@ def fit_folds(
 def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], config: Config) -> Grove | None:
     if not config.trees or config.bidirectional:
         return None
-    habits = grow_habits(ground.lessons, label, train, config.seed)
-    evidence = grow_evidence(ground.views[WHOLE], config.features, label, train, config.seed)
+    whole, *poorer = ground.views.values()
+    full = [whole] if ground.thinned is None else [whole, ground.thinned]
+    habits = grow_habits(full, poorer, label, train, config.seed)
+    evidence = grow_evidence(whole, config.features, label, train, config.seed)
     abroad = config.weight_abroad(len(ground.scales))
-    return Grove(habits, evidence, config.evidence, abroad, config.habits, config.habits_blind)
+    return Grove(habits, evidence, config.evidence, abroad, config.habits)
 
 
 def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: Config) -> Learned:

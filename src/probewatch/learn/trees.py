@@ -1,15 +1,16 @@
 """Gradient-boosted trees that read the features of one query at a time, beside the networks that read sequences.
 
 Two kinds of them stand in a detector. *Habits* are grown on every feature; as one query tells little of a habit, their
-scores are smoothed along the session. *Evidence* is grown on what a query has to do with training records alone, may
-only rise with it, and needs no smoothing, since its features add up along the session already.
+scores are smoothed along the session. Half of them learned from queries all along it, the other half from its end,
+where the running features have seen most. *Evidence* is grown on what a query has to do with training records alone,
+may only rise with it, and needs no smoothing, since its features add up along the session already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import lightgbm
 import numpy as np
@@ -24,8 +25,13 @@ LARGEST = float(np.finfo(np.float32).max)
 START = -4.0  # the smoothed log-odds that a session begins with: benign
 LEAF = 40  # rows of each view that a leaf holds at least
 LIFE = 8  # queries over which they are smoothed
-HABITS = {"rounds": 30, "num_leaves": 64, "learning_rate": 0.25}
-FACTS = {"rounds": 20, "num_leaves": 16, "learning_rate": 0.25}
+POORER = 0.15  # weight of a session as a poorer log shows it, where its end is learned from
+ALONG = {"rounds": 30, "num_leaves": 64, "learning_rate": 0.25, "lambda_l2": 5.0, "feature_fraction": 0.3}
+ENDS = {
+    "rounds": 80, "num_leaves": 8, "learning_rate": 0.12, "lambda_l2": 1.0, "feature_fraction_bynode": 0.1,
+    "min_data_in_leaf": 2 * LEAF,
+}  # fmt: skip
+FACTS = {"rounds": 20, "num_leaves": 16, "learning_rate": 0.25, "lambda_l2": 5.0, "feature_fraction": 0.3}
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,33 @@ class Trees:
     gap_low: NDArray[np.bool_]
 
 
-def grow_habits(views: Sequence[Ragged], label: NDArray[np.int8], train: NDArray[np.int64], seed: int) -> Trees:
+class Lessons(NamedTuple):
+    """Rows to learn from: (n, F) features, (n,) weight and (n,) label of each."""
+
+    rows: NDArray[np.float32]
+    share: NDArray[np.float64]
+    attack: NDArray[np.int8]
+
+
+def grow_habits(
+    views: Sequence[Ragged], poorer: Sequence[Ragged], label: NDArray[np.int8], train: NDArray[np.int64], seed: int
+) -> Trees:
     """Trees of every feature, grown on the ``train`` sessions in each of their views.
 
     Args:
         views: of the same S sessions, with F features; their lengths may differ.
+        poorer: the same as logs that tell less would show them.
         label: (S,) 1 attack, 0 benign.
         train: (n,) indices of sessions of both classes.
         seed: of the queries and of the features that are drawn.
     """
-    return _grow(views, label, train, np.arange(views[0].values.shape[1]), [], seed, HABITS)
+    columns = np.arange(views[0].values.shape[1])
+    random = np.random.default_rng(seed)
+    along = [_along(view, label, train, random) for view in (*views, *poorer)]
+    ends = [_ends(view, label, train, random, 1.0) for view in views]
+    ends += [_ends(view, label, train, random, POORER) for view in poorer]
+    size = {"min_data_in_leaf": LEAF * len(along)}
+    return _mean(_grow(along, columns, seed, ALONG | size), _grow(ends, columns, seed, ENDS))
 
 
 def grow_evidence(
@@ -69,43 +92,29 @@ def grow_evidence(
     rising = np.array([names[at].startswith(RISING) for at in columns], bool)
     if np.isnan(whole.values[:, columns[rising]]).all():
         return None
-    return _grow([whole], label, train, columns, rising.astype(int).tolist(), seed, FACTS)
+    options = FACTS | {
+        "min_data_in_leaf": LEAF,
+        "monotone_constraints": rising.astype(int).tolist(),
+        "monotone_constraints_method": "advanced",
+    }
+    return _grow([_along(whole, label, train, np.random.default_rng(seed))], columns, seed, options)
 
 
-def _grow(
-    views: Sequence[Ragged],
-    label: NDArray[np.int8],
-    train: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    rising: list[int],
-    seed: int,
-    size: dict[str, Any],
-) -> Trees:
-    random = np.random.default_rng(seed)
-    drawn = [_drawn(view, columns, label, train, random) for view in views]
-    rows, share, attack = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+def _grow(lessons: Sequence[Lessons], columns: NDArray[np.int64], seed: int, options: dict[str, Any]) -> Trees:
+    rows, share, attack = (np.concatenate(parts) for parts in zip(*lessons, strict=True))
     for kind in (0, 1):  # both classes weigh the same, and a row one on average
         share[attack == kind] *= 0.5 * len(share) / share[attack == kind].sum()
     options = {
-        **size, "objective": "binary", "min_data_in_leaf": LEAF * len(views), "lambda_l2": 5.0, "feature_fraction": 0.3,
-        "seed": seed % 2**31, "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbose": -1,
+        **options, "objective": "binary", "seed": seed % 2**31, "deterministic": True, "force_col_wise": True,
+        "num_threads": 1, "verbose": -1,
     }  # fmt: skip
-    if rising:
-        options |= {"monotone_constraints": rising, "monotone_constraints_method": "advanced"}
     rounds = options.pop("rounds")
-    grown = lightgbm.train(options, lightgbm.Dataset(rows, attack, weight=share, params={"verbose": -1}), rounds)
-    return _as_nodes(grown.dump_model(), columns)
+    data = lightgbm.Dataset(rows[:, columns], attack, weight=share, params={"verbose": -1})
+    return _as_nodes(lightgbm.train(options, data, rounds).dump_model(), columns)
 
 
-def _drawn(
-    view: Ragged,
-    columns: NDArray[np.int64],
-    label: NDArray[np.int8],
-    train: NDArray[np.int64],
-    random: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int8]]:
-    """(n, columns) steps of the ``train`` sessions, one of :data:`EVERY`; their weights, the same sum for each session;
-    and the label of each."""
+def _along(view: Ragged, label: NDArray[np.int8], train: NDArray[np.int64], random: np.random.Generator) -> Lessons:
+    """Steps of the ``train`` sessions, one of :data:`EVERY`, whose weights have the same sum for each session."""
     steps, share = [], []
     for session in train:
         start, end = view.offsets[session], view.offsets[session + 1]
@@ -113,8 +122,27 @@ def _drawn(
         weight = np.minimum((taken + 1) / LATE, 1.0)
         steps.append(start + taken)
         share.append(weight / weight.sum())
-    rows = view.values[np.ix_(np.concatenate(steps), columns)]
-    return rows, np.concatenate(share), np.repeat(label[train], [len(one) for one in steps])
+    attack = np.repeat(label[train], [len(one) for one in steps])
+    return Lessons(view.values[np.concatenate(steps)], np.concatenate(share), attack)
+
+
+def _ends(
+    view: Ragged, label: NDArray[np.int8], train: NDArray[np.int64], random: np.random.Generator, weight: float
+) -> Lessons:
+    """The last step of each ``train`` session and one of its second half, of this weight each."""
+    lengths = view.lengths[train]
+    halfway = random.integers(lengths // 2, lengths)
+    steps = np.concatenate([view.offsets[train] + lengths - 1, view.offsets[train] + halfway])
+    return Lessons(view.values[steps], np.full(len(steps), weight), np.tile(label[train], 2))
+
+
+def _mean(one: Trees, other: Trees) -> Trees:
+    """All trees of both, which give the mean of their log-odds."""
+    halves = [
+        replace(trees, value=np.where(trees.feature < 0, np.float32(0.5) * trees.value, trees.value))
+        for trees in (one, replace(other, tree=other.tree + 1 + one.tree.max()))
+    ]
+    return Trees(*(np.concatenate([getattr(half, field.name) for half in halves]) for field in fields(Trees)))
 
 
 def _as_nodes(model: dict[str, Any], columns: NDArray[np.int64]) -> Trees:
