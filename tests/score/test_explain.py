@@ -16,7 +16,7 @@ from probewatch.learn.graph import build_graph
 from probewatch.learn.model import LSTMClassifier
 from probewatch.network import Network
 from probewatch.score.batch import Scorer
-from probewatch.score.explain import BEHAVIOURS, explain
+from probewatch.score.explain import BEHAVIOURS, _behaviours, explain
 
 
 def _explain(network: Network, steps: np.ndarray, end: int) -> str:
@@ -49,6 +49,21 @@ def test_the_behaviour_that_the_network_sees_is_named_with_its_number() -> None:
     assert sentence.startswith("inputs changed from query to query (40%) +")
     assert "confidence" not in sentence
     assert "pacing" not in sentence
+
+
+def test_what_a_client_does_comes_before_what_it_does_not() -> None:
+    names = ["repeat", "log_gap", "changed_share"]
+    rows = np.array([[0.0, 0.0, 0.4]] * 3, np.float32)
+    effects = np.zeros(len(BEHAVIOURS))
+    for size, prefix in ((3.0, "repeat"), (2.0, "changed"), (1.0, "log_gap")):
+        effects[next(at for at, one in enumerate(BEHAVIOURS) if prefix in one.prefixes)] = size
+    told = _behaviours(names, rows, effects)
+    assert [part.split(" (")[0] for part in told] == [
+        "inputs changed from query to query",
+        "pacing",
+        "no exact repeats",
+    ]
+    assert told[-1].endswith("+3.0")
 
 
 def test_the_query_where_the_score_rose_is_named() -> None:

@@ -265,9 +265,9 @@ def test_a_stopped_verb_ends_with_a_sentence_and_its_exit_code(
 @pytest.mark.parametrize(
     ("width", "heads"),
     [
-        (80, ["session", "events", "score", "alert at", "mostly for"]),
-        (100, ["session", "client", "events", "score", "alert at", "mostly for"]),
-        (120, ["session", "client", "model", "events", "score", "alert at", "mostly for"]),
+        (80, ["session", "events", "score", "alert at", "what it did"]),
+        (100, ["session", "client", "events", "score", "alert at", "what it did"]),
+        (120, ["session", "client", "model", "events", "score", "alert at", "what it did"]),
     ],
 )
 def test_a_narrow_screen_keeps_the_reason_and_loses_the_names(

@@ -211,14 +211,14 @@ def _effects(
 
 
 def _behaviours(features: Sequence[str], rows: NDArray[np.float32], effects: NDArray[np.float64]) -> list[str]:
-    """The three that added most, in words."""
+    """The three that added most, in words; what a client does before what it does not, which tells a reader less."""
     parts = []
     for at in np.argsort(-effects)[:3]:
         behaviour = BEHAVIOURS[at]
         if effects[at] < SMALLEST:
             break
         parts.append(f"{_quoted(behaviour, features, rows)} {effects[at]:+.1f}")
-    return parts
+    return sorted(parts, key=lambda part: part.startswith("no "))
 
 
 def _quoted(behaviour: Behaviour, features: Sequence[str], rows: NDArray[np.float32]) -> str:

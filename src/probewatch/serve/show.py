@@ -97,7 +97,7 @@ def figure(value: Any) -> str:
 
 
 def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold: float, width: int) -> Table:
-    """The sessions with the highest scores, a line each, with what moved the score most.
+    """The sessions with the highest scores, a line each, with what of its behaviour moved the score.
 
     Where the screen is too narrow for all columns, the model is left out first, then the client.
     """
@@ -113,7 +113,7 @@ def verdict_table(rows: list[dict[str, Any]], total: int, alerts: int, threshold
         table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=max(room, 6))
     for head in ("events", "score", "alert at"):
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("mostly for", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("what it did", no_wrap=True, overflow="ellipsis", max_width=28)
     for row in rows:
         style = "red" if row["alert"] else ("dim" if row["allowed"] else None)
         table.add_row(
