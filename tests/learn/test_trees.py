@@ -20,7 +20,7 @@ from probewatch.learn.trees import LIFE, START, Trees, grow_evidence, grow_habit
 from probewatch.network import Network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OF_HABITS = 0.4
+OF_HABITS, ABROAD = 0.4, 0.7
 NAMES = ["log_gap", "log_odds", "record_evidence", "records_touched", FAMILIAR]
 SCALER = Scaler(np.zeros(5), np.ones(5), 0.0, np.zeros((5, 1), np.float32))
 
@@ -68,7 +68,7 @@ def run(
     silent = LSTMClassifier(6, 4)
     for weight in silent.parameters():
         weight.data.zero_()
-    grove = Grove(habits, evidence, share, abroad, OF_HABITS)
+    grove = Grove(habits, evidence, share, abroad, OF_HABITS, ABROAD)
     graph = build_graph([silent], SCALER, NAMES, grove=grove, **options)
     return Network(graph, NAMES).run(sequences)[0]
 
@@ -90,11 +90,11 @@ def test_the_graph_scores_as_the_trees_were_grown(
     habits, evidence, (*by_habit, by_evidence) = grown
     raw = np.mean([one.predict(views.values, raw_score=True) for one in by_habit], axis=0)
     habit = smoothed(raw, views.offsets)
-    np.testing.assert_allclose(run(views, habits, None), OF_HABITS * habit, atol=1e-5)
+    np.testing.assert_allclose(run(views, habits, None), ABROAD * habit, atol=1e-5)
 
     told = np.asarray(by_evidence.predict(views.values[:, 2:4], raw_score=True))
     lacks = np.isnan(views.values[:, 2])
-    mixed = np.where(lacks, OF_HABITS * habit, 0.8 * OF_HABITS * habit + 0.2 * told)
+    mixed = np.where(lacks, ABROAD * habit, 0.8 * OF_HABITS * habit + 0.2 * told)
     np.testing.assert_allclose(run(views, habits, evidence), mixed, atol=1e-5)
     calibrated = run(views, habits, evidence, calibration=(1.7, -0.4))
     # the network's own logit is calibrated too
@@ -109,7 +109,7 @@ def test_a_value_missing_where_none_was_in_training_is_the_librarys_zero(
     values[::3, 0] = values[1::3, 1] = np.nan
     holed = Ragged(values, views.offsets)
     raw = np.mean([one.predict(values, raw_score=True) for one in grown[2][:2]], axis=0)
-    np.testing.assert_allclose(run(holed, grown[0], None), OF_HABITS * smoothed(raw, views.offsets), atol=1e-5)
+    np.testing.assert_allclose(run(holed, grown[0], None), ABROAD * smoothed(raw, views.offsets), atol=1e-5)
 
 
 def test_evidence_counts_more_on_a_model_that_training_never_saw(
@@ -119,10 +119,11 @@ def test_evidence_counts_more_on_a_model_that_training_never_saw(
     values = views.values.copy()
     values[:, 4] = np.nan
     abroad = Ragged(values, views.offsets)
+    alone, without = run(views, habits, evidence, 1.0), run(views, habits, None)
+    np.testing.assert_allclose(run(abroad, habits, evidence, 0.9, 0.0), without, atol=1e-5)
     for share in (0.25, 0.75):
-        expected = run(views, habits, evidence, share) - run(views, habits, evidence, 0.0)
-        found = run(abroad, habits, evidence, 0.0, share) - run(abroad, habits, evidence, 0.0, 0.0)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        mixed = (1.0 - share) * without + share * alone
+        np.testing.assert_allclose(run(abroad, habits, evidence, 0.0, share), mixed, atol=1e-5)
 
 
 def test_more_evidence_is_never_less_of_an_attack(
@@ -155,9 +156,9 @@ def test_without_evidence_it_has_no_weight_whatever_the_features(sessions: tuple
     for weight in silent.parameters():
         weight.data.zero_()
     alone, both = (
-        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9, OF_HABITS)), names).run(views)[
-            0
-        ]
+        Network(build_graph([silent], SCALER, names, grove=Grove(habits, one, 0.9, 0.9, OF_HABITS, ABROAD)), names).run(
+            views
+        )[0]
         for one in (None, evidence)
     )
     lacking = np.isnan(views.values[:, 2])
@@ -169,7 +170,9 @@ def test_the_smoothing_goes_on_where_a_session_was_cut(
     sessions: tuple[Ragged, NDArray[np.int8]], grown: tuple[Trees, Trees, list[lightgbm.Booster]]
 ) -> None:
     views, (habits, evidence, _) = sessions[0], grown
-    graph = build_graph([LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7, OF_HABITS))
+    graph = build_graph(
+        [LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7, OF_HABITS, ABROAD)
+    )
     network = Network(graph, NAMES)
     assert network.state_width == 2 * 4 + 1
     whole, _ = network.run(views)

@@ -105,7 +105,8 @@ def _trees(config: Mapping[str, Any], models: int) -> str:
     return (
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
         f" records weigh {config['evidence']:g} on a model that training saw and {abroad:.2g} on"
-        f" another. The other trees have {config['habits']:g} of the rest, the networks what is left"
+        f" another. The other trees have {config['habits']:g} of the rest, and {config['habits_abroad']:g} on another"
+        " or without a profile; the networks have what is left"
     )
 
 

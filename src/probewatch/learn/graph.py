@@ -37,7 +37,8 @@ class Grove:
         evidence: trees of what a query has to do with training records, if anything tells it.
         share: weight of the evidence on a model that training saw; networks and habits have the rest.
         share_abroad: the same on a model that training never saw.
-        of_habits: weight of the habits beside the networks.
+        of_habits: weight of the habits beside the networks, on a model that training saw.
+        of_habits_abroad: the same on another, or where nothing tells the evidence.
     """
 
     habits: Trees
@@ -45,6 +46,7 @@ class Grove:
     share: float
     share_abroad: float
     of_habits: float
+    of_habits_abroad: float
 
 
 _ML = "ai.onnx.ml"
@@ -198,16 +200,20 @@ def _with_trees(
     slope, intercept = calibration
     habits, smooth = _smoothed(build, _trees(build, grove.habits, rows, slope, -slope * START), ahead, state)
     habits = build.add("Add", habits, build.constant(slope * START + intercept))  # the smoothing begins at zero
-    score = _mean(build, score, habits, build.constant(grove.of_habits))
+    far = build.constant(grove.of_habits_abroad)
     if grove.evidence is None:
-        return score, smooth
+        return _mean(build, score, habits, far), smooth
     evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
-    share = build.constant(grove.share)
+    share, near = build.constant(grove.share), build.constant(grove.of_habits)
     if FAMILIAR in features:
-        share = build.add("Where", _lacks(build, features, FAMILIAR), build.constant(grove.share_abroad), share)
+        abroad = _lacks(build, features, FAMILIAR)
+        share = build.add("Where", abroad, build.constant(grove.share_abroad), share)
+        near = build.add("Where", abroad, far, near)
     sign = next(name for name in features if name.startswith(RISING))  # all are missing where there is no evidence
-    share = build.add("Where", _lacks(build, features, sign), build.constant(0.0), share)
-    return _mean(build, score, evidence, share), smooth
+    blind = _lacks(build, features, sign)
+    share = build.add("Where", blind, build.constant(0.0), share)
+    both = _mean(build, score, habits, build.add("Where", blind, far, near))
+    return _mean(build, both, evidence, share), smooth
 
 
 def _mean(build: _Builder, one: str, other: str, share: str) -> str:

@@ -36,7 +36,9 @@ class Config:
             each fold by the network that did not learn from it.
         trees: grow trees too, of each query's features, which count beside the networks (see
             ``probewatch.learn.trees``); not beside bidirectional ones.
-        habits: weight of the trees of every feature beside the networks.
+        habits: weight of the trees of every feature beside the networks, on a model that training saw and whose
+            profile tells evidence: networks need fewer queries.
+        habits_abroad: the same elsewhere.
         evidence: weight of the trees that only see what a query has to do with training records, on a model that
             training saw; networks and the other trees share the rest.
         evidence_abroad: the same on a model that training never saw, whose clients may have other habits; 0 means:
@@ -66,7 +68,8 @@ class Config:
     theme_dropout: float = 0.3
     folds: int = 3
     trees: bool = True
-    habits: float = 0.8
+    habits: float = 0.5
+    habits_abroad: float = 0.8
     evidence: float = 0.2
     evidence_abroad: float = 0.0
     every_step: bool = True
@@ -160,6 +163,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "theme_dropout": ("from 0 to below 1", lambda value: 0 <= value < 1),
     "folds": _between(1, 16),
     "habits": _between(0, 1),
+    "habits_abroad": _between(0, 1),
     "evidence": _between(0, 1),
     "evidence_abroad": _between(0, 1),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
