@@ -38,7 +38,7 @@ TOLD = {
 VIEWS = {"whole": "profile of the model", "no_confidence": "profile, no confidences", "unknown_model": "no profile"}
 SETTINGS: dict[str, Any] = {
     "test_share": 0.1,
-    "habits": 0.8,  # of the preset's 0.5: its readers' models are all abroad
+    "habits": 0.8,  # as on its readers' models, all unknown to it, so that its threshold is one for them
     "evidence_abroad": 0.5,  # the preset's rule would give 0.33
 }
 HEAD = "## On what it never saw"

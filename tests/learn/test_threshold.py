@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import beta
 
 from probewatch.errors import ConfigError, DataError
+from probewatch.learn.networks import _calibrate
 from probewatch.learn.threshold import attained, pick_threshold, supports
 
 budgets = st.floats(0.05, 0.95)
@@ -85,3 +86,18 @@ def test_a_score_that_is_not_finite_is_refused():
 def test_scores_beyond_float32_get_a_threshold_too():
     scores = np.linspace(1e300, 2e300, 300)
     assert np.sum(scores >= pick_threshold(scores, 0.01)) == 3
+
+
+def test_scores_told_apart_without_an_error_are_not_certain():
+    """Platt's targets: 31 of 32 for each of 30 attacks, 1 of 62 for each of 60 benign sessions."""
+    held, label = np.repeat([3.0, -2.0, np.nan], [30, 60, 9]), np.repeat([1, 0, 0], [30, 60, 9]).astype(np.int8)
+    slope, intercept = _calibrate(held, label)
+    assert slope * 3.0 + intercept == pytest.approx(np.log(31), rel=1e-3)
+    assert slope * -2.0 + intercept == pytest.approx(-np.log(61), rel=1e-3)
+
+
+def test_where_kinds_overlap_scores_are_probabilities():
+    random = np.random.default_rng(0)
+    logits = random.normal(scale=2.0, size=20_000)
+    label = (random.random(20_000) < 1.0 / (1.0 + np.exp(-(0.7 * logits - 0.4)))).astype(np.int8)
+    assert _calibrate(logits, label) == pytest.approx((0.7, -0.4), abs=0.05)

@@ -244,8 +244,16 @@ def _out_of_fold(
 
 
 def _calibrate(held: NDArray[np.float64], label: NDArray[np.int8]) -> tuple[float, float]:
-    """Slope and intercept that make held-out scores probabilities (Platt 1999)."""
+    """Slope and intercept that make held-out scores probabilities (Platt 1999).
+
+    With his targets, which are never quite 0 or 1: the slope would have no bound where both kinds are told apart
+    without an error, and scores would be exactly 0 or 1.
+    """
     known = ~np.isnan(held)
-    fitted = LogisticRegression(C=1e6).fit(held[known, None], label[known])
+    attack = label[known] == 1
+    target = np.where(attack, (attack.sum() + 1) / (attack.sum() + 2), 1 / (np.sum(~attack) + 2))
+    both = np.concatenate([held[known], held[known]])[:, None]  # each as an attack and as benign, by its target
+    weight = np.concatenate([target, 1.0 - target])
+    fitted = LogisticRegression(C=1e6).fit(both, np.repeat([1, 0], len(target)), sample_weight=weight)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return (slope, intercept) if slope > 0 else (1.0, 0.0)
