@@ -55,8 +55,10 @@ TEXTS = {
 TYPED = """SELECT *,
     coalesce(
         epoch_us(TRY_CAST("time" AS TIMESTAMPTZ)) / 1e6,
-        TRY_CAST("time" AS DOUBLE)
-            / pow(1e3, least(floor(log10(greatest(abs(TRY_CAST("time" AS DOUBLE)), 1e8) * 10) / 3 - 3), 3))
+        list_transform(
+            [TRY_CAST("time" AS DOUBLE)],
+            lambda number: number / pow(1e3, least(floor(log10(greatest(abs(number), 1e8) * 10) / 3 - 3), 3))
+        )[1]
     ) AS time_s,
     TRY_CAST(confidence AS DOUBLE) AS probability,
     TRY_CAST(predicted AS DOUBLE) AS class_number,
@@ -74,7 +76,7 @@ JUDGED = """SELECT *, CASE
     WHEN time_s IS NULL OR NOT time_s BETWEEN 0 AND 253402300800 THEN {BAD_TIME}
     WHEN confidence IS NOT NULL AND (probability IS NULL OR NOT probability BETWEEN 0 AND 1) THEN {BAD_CONFIDENCE}
     WHEN {bare_is_wrong} AND inputs IS NULL THEN {BAD_INPUTS}
-    WHEN no_list OR list_count(inputs) <> width OR NOT isfinite(list_sum(inputs)) THEN {BAD_INPUTS}
+    WHEN no_list OR list_position(inputs, NULL) IS NOT NULL OR NOT isfinite(list_sum(inputs)) THEN {BAD_INPUTS}
     WHEN label IS NOT NULL AND mark IS NULL THEN {BAD_LABEL}
     ELSE {EVENT} END AS problem
 FROM ({typed})"""
