@@ -143,7 +143,7 @@ def fit_folds(
         OutputError: a checkpoint cannot be written.
         TrainingError: a loss that is not finite.
     """
-    inputs = ground.scaler.transform(stack(ground.lessons))
+    inputs = stack([ground.scaler.transform(one) for one in ground.lessons])
     folds, views = ground.folds, len(ground.lessons)
     fitted = []
     numbers = {theme: number for number, theme in enumerate(THEMES)}
