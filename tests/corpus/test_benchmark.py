@@ -126,13 +126,21 @@ def test_too_few_sessions_are_refused(tmp_path: Path) -> None:
         make_benchmark(tmp_path, sessions=20)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", [*DATASETS, *(f"drawn-{number}" for number in range(12))])
 def test_a_data_set_is_always_the_same_and_has_no_doubles(name: str) -> None:
     first, again = load_dataset(name), load_dataset(name)
     assert np.array_equal(first.inputs, again.inputs) and np.array_equal(first.label, again.label)
     assert np.isfinite(first.inputs).all()
     assert len(np.unique(first.inputs, axis=0)) == len(first)
     assert np.bincount(first.label).min() > 40
+
+
+def test_drawn_data_sets_are_of_many_kinds() -> None:
+    drawn = [load_dataset(f"drawn-{number}").inputs for number in range(30)]
+    whole = np.array([np.mean(inputs == np.rint(inputs)) for inputs in drawn])
+    assert np.any(whole == 1.0) and np.any(whole < 0.3) and np.any((whole > 0.4) & (whole < 0.9))
+    assert len({inputs.shape[1] for inputs in drawn}) > 10
+    assert {36, 64, 100} & {inputs.shape[1] for inputs in drawn}  # pictures
 
 
 def test_an_unknown_data_set_is_named() -> None:

@@ -63,6 +63,16 @@ def _own(files: Path) -> list[object]:
             files / "recipe.toml"]  # fmt: skip
 
 
+def test_drawn_data_are_attacked_model_by_model(tmp_path: Path) -> None:
+    done = run("--drawn", 3, "--sessions", 24, "--seed", 2, "--out", tmp_path, "--json")
+    assert done.exit_code == 0, done.output
+    manifest = json.loads(done.stdout)
+    data = [told["data"]["name"] for told in manifest["models"].values()]
+    assert sorted(data) == ["drawn-2000", "drawn-2000", "drawn-2001"]
+    assert set(manifest["models"]) == {path.name for path in (tmp_path / "targets").iterdir()}
+    assert manifest["sessions"]["all"] == 24
+
+
 def test_a_demo_needs_nothing(tmp_path: Path) -> None:
     done = run("--demo", "wine", "--sessions", 24, "--seed", 1, "--out", tmp_path, "--json")
     assert done.exit_code == 0, done.output
@@ -133,10 +143,12 @@ def test_an_endpoint_is_attacked_within_its_budget(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ([], "expected one of --demo, --model, --endpoint and --benchmark"),
-        (["--demo", "wine", "--model", "a:b"], "expected one of --demo, --model, --endpoint and --benchmark"),
+        ([], "expected one of --demo, --drawn, --model, --endpoint and --benchmark"),
+        (["--demo", "wine", "--model", "a:b"], "expected one of --demo, --drawn, --model, --endpoint and --benchmark"),
         (["--benchmark", "--demo", "wine"], "--benchmark is fixed but for --sessions and --seed"),
         (["--benchmark", "--sessions", "50"], "--sessions is 50, expected at least 100 for a benchmark"),
+        (["--drawn", "2", "--demo", "wine"], "expected one of --demo, --drawn"),
+        (["--drawn", "0"], "--drawn is 0, expected at least 1 model"),
         (["--demo", "iris"], "--demo is 'iris', expected one of: digits, cancer, wine"),
         (["--demo", "wine", "--sessions", "3"], "sessions is 3, expected a whole number from 10"),
         (["--model", "a:b"], "--model and --endpoint need --train FILE, --holdout FILE and --label COLUMN"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.corpus.drawn import draw_records
 from probewatch.corpus.people import draw_borrowers, draw_subscribers
 from probewatch.corpus.pools import Records
 from probewatch.errors import ConfigError
@@ -16,6 +18,7 @@ from probewatch.errors import ConfigError
 PATCH = 6  # pixels that a patch of a photograph is high and wide
 EVERY = 2  # one pixel of so many each way is kept
 GREYS = 17  # as digits has them: 0 to 16
+DRAWN = "drawn"
 
 Loaded = tuple[Any, Any]
 """(R, D) inputs and (R,) labels."""
@@ -38,8 +41,22 @@ class Dataset:
     source: str
 
 
+def dataset_of(name: str) -> Dataset:
+    """One of :data:`DATASETS`, or the drawn one of a number: ``drawn-7``.
+
+    Raises:
+        ConfigError: no such data.
+    """
+    kind, _, number = name.partition("-")
+    if kind == DRAWN and number.isdecimal():
+        return Dataset(partial(draw_records, int(number)), "mixed", "records of no one, drawn", "drawn")
+    if name not in DATASETS:
+        raise ConfigError(f"the data set is {name!r}, expected one of: {', '.join(DATASETS)}, {DRAWN}-0, …")
+    return DATASETS[name]
+
+
 def load_dataset(name: str) -> Records:
-    """The distinct records of one of :data:`DATASETS`, labels numbered from 0 in the order of their values.
+    """The distinct records of a data set, labels numbered from 0 in the order of their values.
 
     Of equal records the first is kept: what is frequent would else be found among the members alone, since no one else
     may have their doubles, and members would be told by that.
@@ -50,10 +67,8 @@ def load_dataset(name: str) -> Records:
     Raises:
         ConfigError: no such data, or a library that carries it is not installed.
     """
-    if name not in DATASETS:
-        raise ConfigError(f"the data set is {name!r}, expected one of: {', '.join(DATASETS)}.")
     try:
-        inputs, label = DATASETS[name].load()
+        inputs, label = dataset_of(name).load()
     except ImportError as error:
         raise ConfigError(
             f"the data set {name!r} needs {error.name}, which this host lacks; pip install 'probewatch[corpus]'."

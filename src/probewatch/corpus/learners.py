@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from probewatch.corpus.datasets import DATASETS, load_dataset
+from probewatch.corpus.datasets import dataset_of, load_dataset
 from probewatch.corpus.pools import split_pools
 from probewatch.corpus.run import Subject
 from probewatch.corpus.shadows import Kind
@@ -88,7 +88,7 @@ def train_subject(
     """A model trained on the first of a data set's shuffled records, with all that attacking it takes.
 
     Args:
-        data: one of :data:`~probewatch.corpus.datasets.DATASETS`.
+        data: a data set, as :func:`~probewatch.corpus.datasets.dataset_of` takes it.
         learner: one of :data:`LEARNERS`.
         members: records to train on.
         seed: of the shuffling, the model and the pools.
@@ -118,7 +118,7 @@ def train_subject(
         name or f"{data}-{learner}", as_predict(model, [str(value) for value in classes]), classes=len(classes),
         budget=budget,
     )  # fmt: skip
-    known = DATASETS[data]
+    known = dataset_of(data)
     described = {
         "data": {"name": data, "shape": known.shape, "text": known.text, "source": known.source,
                  "records": len(records), "columns": records.inputs.shape[1]},

@@ -23,6 +23,10 @@ def corpus(
     demo: Annotated[
         str | None, typer.Option(metavar="digits|cancer|wine", help="Attack a small model on scikit-learn's data.")
     ] = None,
+    drawn: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Attack N models of data drawn at random: a log of many kinds to train on."),
+    ] = None,
     benchmark: Annotated[
         bool,
         typer.Option("--benchmark", help="Build the fixed benchmark: parts to train and to test on, 6,000 sessions."),
@@ -76,18 +80,19 @@ def corpus(
 
     screen = Screen(as_json=as_json, quiet=quiet)
     if benchmark:
-        given = (demo, model, endpoint, train, holdout, label, name, recipe, max_queries)
+        given = (demo, drawn, model, endpoint, train, holdout, label, name, recipe, max_queries)
         if parquet or any(one is not None for one in given):
             raise ConfigError("--benchmark is fixed but for --sessions and --seed; leave the other options out.")
         _benchmark(out, {"sessions": sessions, "seed": seed}, screen)
         return
     chosen = _recipe(recipe, {"sessions": sessions, "seed": seed})
-    if sum(one is not None for one in (demo, model, endpoint)) != 1:
-        raise ConfigError("expected one of --demo, --model, --endpoint and --benchmark.")
-    if demo is not None:
-        from probewatch.corpus.demos import demo_subject
+    if sum(one is not None for one in (demo, drawn, model, endpoint)) != 1:
+        raise ConfigError("expected one of --demo, --drawn, --model, --endpoint and --benchmark.")
+    budget = max_queries or chosen.budget
+    if demo is not None or drawn is not None:
+        from probewatch.corpus.demos import demo_subject, drawn_subjects
 
-        subject = demo_subject(demo, chosen, max_queries or chosen.budget)
+        subjects = [demo_subject(demo, chosen, budget)] if demo else drawn_subjects(drawn or 0, chosen, budget)
     else:
         if train is None or holdout is None or label is None:
             raise ConfigError("--model and --endpoint need --train FILE, --holdout FILE and --label COLUMN.")
@@ -96,10 +101,10 @@ def corpus(
             "owned": owned,
         }  # fmt: skip
         files = (train, holdout, label)
-        subject = _own_subject(files, model, endpoint, name, http, max_queries, chosen)
+        subjects = [_own_subject(files, model, endpoint, name, http, max_queries, chosen)]
     with screen.progress("corpus") as bar:
         manifest = make_corpus(
-            [subject],
+            subjects,
             chosen,
             out,
             parquet=parquet,
