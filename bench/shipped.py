@@ -70,9 +70,9 @@ class Lesson:
 
 LESSONS = {
     "all": Lesson("everything", new=True),
-    "known": Lesson("no attack or use that is new in the test"),
-    "undrawn": Lesson("nor drawn data", drawn=False),
-    "few": Lesson("nor the other three quarters of the clients", share=0.25),
+    "known": Lesson("all but the attacks and uses that are new there"),
+    "few": Lesson("the same, of a quarter of the clients", share=0.25),
+    "undrawn": Lesson("the same of all clients, without drawn data", drawn=False),
 }
 
 
@@ -153,7 +153,7 @@ def tell(found: dict[str, list[Figures]], without: Sequence[str]) -> str:
         HEAD, "",
         f"Tested on {tested:,} sessions of the benchmark's test part (`probewatch corpus --benchmark`), without those"
         f" of data sets that training saw too ({', '.join(without) or 'none'}): on other data sets and other models of"
-        f" them. About half of the attacks there are {_named(NEW_ATTACKS)}, and about half of the benign sessions"
+        f" them. About half of the attacks there are {_named(NEW_ATTACKS)}, and about half of the other sessions"
         f" {_named(NEW_USES)}; this detector knows these kinds from drawn data (`probewatch corpus --drawn`)."
         f" {seeds} seed{'s' if seeds > 1 else ''}, mean (lowest to highest); this detector is seed 0. Measured by"
         " `bench/shipped.py`. How much evidence weighs was chosen with a look at this part as an earlier recipe made"
@@ -163,7 +163,7 @@ def tell(found: dict[str, list[Figures]], without: Sequence[str]) -> str:
         "", "Detectors made in the same way that never saw these kinds, on no data at all:", "",
         f"| what there is | {columns[0]}", f"|---|{columns[1]}",
         *(f"| {text} | {_cells([one['views'][name] for one in blind])}" for name, text in VIEWS.items()),
-        "", "How that grew, with a profile of the model (each row has less than the one above):", "",
+        "", "How that grew, with a profile of the model:", "",
         f"| learned from | sessions | {columns[0]}", f"|---|---:|{columns[1]}",
         *(f"| {LESSONS[name].text} | {round(np.mean([one['sessions'] for one in ones])):,} |"
           f" {_cells([one['views']['whole'] for one in ones])}" for name, ones in found.items()),
@@ -196,7 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     jobs = [
         Job(lesson, seed, options.test, tuple(options.without), options.out)
-        for lesson in LESSONS for seed in range(options.seeds)  # the longest first
+        for lesson in LESSONS for seed in range(options.seeds)
     ]  # fmt: skip
 
     def told(at: int, done: int) -> None:
