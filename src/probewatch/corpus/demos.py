@@ -38,14 +38,15 @@ def drawn_subjects(count: int, recipe: Recipe, budget: int) -> list[Subject]:
     """
     if count < 1:
         raise ConfigError(f"--drawn is {count}, expected at least 1 model.")
-    subjects = []
-    for number in range(count):
+    subjects: list[Subject] = []
+    for number in range(0, count, 2):
         data = f"{DRAWN}-{1000 * recipe.seed + number // 2}"
         random = np.random.default_rng([recipe.seed, 9, number // 2])
-        learner = random.permutation(list(LEARNERS))[number % 2]
-        members = int(np.exp(random.uniform(np.log(FEWEST), np.log(MOST), size=2))[number % 2])
-        own = int(random.integers(2**31, size=2)[number % 2])
-        subjects.append(
-            train_subject(data, learner, members, seed=own, shares=recipe.pools, budget=budget, most=MOST_OTHERS)
-        )
+        learners = random.permutation(list(LEARNERS)).tolist()[: min(2, count - number)]
+        members = np.exp(random.uniform(np.log(FEWEST), np.log(MOST), size=2)).astype(np.int64).tolist()
+        seeds = random.integers(2**31, size=2).tolist()
+        subjects += [
+            train_subject(data, learner, size, seed=seed, shares=recipe.pools, budget=budget, most=MOST_OTHERS)
+            for learner, size, seed in zip(learners, members, seeds, strict=False)
+        ]
     return subjects
