@@ -42,11 +42,11 @@ def drawn_subjects(count: int, recipe: Recipe, budget: int) -> list[Subject]:
     for number in range(0, count, 2):
         data = f"{DRAWN}-{1000 * recipe.seed + number // 2}"
         random = np.random.default_rng([recipe.seed, 9, number // 2])
-        learners = random.permutation(list(LEARNERS)).tolist()[: min(2, count - number)]
+        learners = random.permutation(list(LEARNERS)).tolist()[:2]
         members = np.exp(random.uniform(np.log(FEWEST), np.log(MOST), size=2)).astype(np.int64).tolist()
         seeds = random.integers(2**31, size=2).tolist()
-        subjects += [
-            train_subject(data, learner, size, seed=seed, shares=recipe.pools, budget=budget, most=MOST_OTHERS)
-            for learner, size, seed in zip(learners, members, seeds, strict=False)
-        ]
+        for learner, size, seed in list(zip(learners, members, seeds, strict=True))[: count - number]:
+            subjects.append(
+                train_subject(data, learner, size, seed=seed, shares=recipe.pools, budget=budget, most=MOST_OTHERS)
+            )
     return subjects

@@ -88,11 +88,14 @@ def corpus(
     chosen = _recipe(recipe, {"sessions": sessions, "seed": seed})
     if sum(one is not None for one in (demo, drawn, model, endpoint)) != 1:
         raise ConfigError("expected one of --demo, --drawn, --model, --endpoint and --benchmark.")
-    budget = max_queries or chosen.budget
-    if demo is not None or drawn is not None:
-        from probewatch.corpus.demos import demo_subject, drawn_subjects
+    if demo is not None:
+        from probewatch.corpus.demos import demo_subject
 
-        subjects = [demo_subject(demo, chosen, budget)] if demo else drawn_subjects(drawn or 0, chosen, budget)
+        subjects = [demo_subject(demo, chosen, max_queries or chosen.budget)]
+    elif drawn is not None:
+        from probewatch.corpus.demos import drawn_subjects
+
+        subjects = drawn_subjects(drawn, chosen, max_queries or chosen.budget)
     else:
         if train is None or holdout is None or label is None:
             raise ConfigError("--model and --endpoint need --train FILE, --holdout FILE and --label COLUMN.")
