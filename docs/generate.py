@@ -11,6 +11,8 @@ from pathlib import Path
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from probewatch.corpus.attacks import ATTACKS
+from probewatch.corpus.clients import USES
 from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES
 from probewatch.serve.cli import app
 
@@ -67,7 +69,33 @@ log-odds; gaps are logarithms of seconds.
     return head + "\n".join(rows) + "\n"
 
 
-PAGES = {"cli.md": command_line, "features.md": features}
+def families() -> str:
+    """The tables of attacks and of uses."""
+    attacks = [f"| `{name}` | {attack.text} | {attack.paper} |" for name, attack in ATTACKS.items()]
+    uses = [f"| `{name}` | {use.text} | {use.attack} |" for name, use in USES.items()]
+    return f"""# The families of a corpus
+
+What `probewatch corpus` attacks and uses a model by, as `family` in `labels.csv` names it; a recipe weighs them
+(`--recipe`, tables `attacks` and `uses`). Papers are named in full where the code is, in `src/probewatch/corpus`.
+
+## Membership inference
+
+| family | what it does | described by |
+|---|---|---|
+{chr(10).join(attacks)}
+
+Any of them may hide (`evasions`): at a human's pace or in office hours, behind other queries, in another order, after
+harmless ones, or with several keys.
+
+## Uses, and attacks on something else
+
+| family | what it is | `attack` |
+|---|---|---|
+{chr(10).join(uses)}
+"""
+
+
+PAGES = {"cli.md": command_line, "families.md": families, "features.md": features}
 
 if __name__ == "__main__":
     for name, write in PAGES.items():

@@ -15,7 +15,7 @@ from probewatch.score.verdicts import COLUMNS
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("page", ["cli.md", "features.md"])
+@pytest.mark.parametrize("page", ["cli.md", "families.md", "features.md"])
 def test_a_generated_page_is_what_the_program_says(page: str) -> None:
     pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"]
     assert (ROOT / "docs" / page).read_text("utf-8") == pages[page](), "run: python docs/generate.py"

@@ -97,6 +97,78 @@ def test_explainers_ask_about_records_and_mixtures(predict: Predict) -> None:
     assert _known(_run("lime", predict)[0])[0]
 
 
+def _changed(inputs: Inputs, each: int) -> np.ndarray:
+    """int (n,) columns in which inputs differ from the first of their block."""
+    return (inputs != np.repeat(inputs[::each], each, axis=0)[: len(inputs)]).sum(axis=1)
+
+
+def _block(inputs: Inputs) -> int:
+    """Queries from the first record to the second."""
+    return int(np.flatnonzero(_known(inputs))[1])
+
+
+def test_averages_are_of_noisy_copies(predict: Predict) -> None:
+    inputs, _ = next(run for seed in range(9) if _known((run := _run("averaging", predict, seed=seed))[0])[0])
+    each = _block(inputs)
+    apart = np.abs((inputs - np.repeat(inputs[::each], each, axis=0)[:200]) / INPUTS.std(axis=0))
+    assert each > 1 and 0.0 < apart.mean() < 0.3
+
+
+@pytest.mark.parametrize("name", ["fairness", "sensitivity"])
+def test_auditors_change_one_column_of_a_record(name: str, predict: Predict) -> None:
+    inputs, _ = _run(name, predict, 300)
+    each = next(n for n in range(2, 60) if _known(inputs[::n]).all())
+    assert _changed(inputs, each).max() == 1
+
+
+def test_missing_columns_take_what_others_have_there(predict: Predict) -> None:
+    inputs, _ = _run("imputation", predict)
+    same = (inputs[:, None] == INPUTS[None]).sum(axis=2).max(axis=1)
+    assert (same >= INPUTS.shape[1] // 2).mean() > 0.9
+    assert all(set(column) <= set(known) for column, known in zip(inputs.T, INPUTS.T, strict=True))
+
+
+def test_synthetic_records_lie_near_records_and_are_none(predict: Predict) -> None:
+    inputs, _ = _run("synthetic", predict)
+    scale = INPUTS.std(axis=0)
+    nearest = np.linalg.norm((inputs[:, None] - INPUTS[None]) / scale, axis=2).min(axis=1)
+    apart = np.linalg.norm(np.diff(INPUTS, axis=0) / scale, axis=1)
+    assert not _known(inputs).any() and nearest.mean() < 0.5 * apart.mean()
+
+
+def test_a_cohort_is_of_like_records(predict: Predict) -> None:
+    inputs, _ = _run("cohort", predict)
+    scaled = inputs / INPUTS.std(axis=0)
+    mixed = np.random.default_rng(0).permutation(scaled)
+    assert _known(inputs).all()
+    assert np.median(np.linalg.norm(np.diff(scaled, axis=0), axis=1)) < np.median(
+        np.linalg.norm(np.diff(mixed, axis=0), axis=1)
+    )
+
+
+def test_robustness_is_tested_from_the_record_on(predict: Predict) -> None:
+    for seed in range(4):
+        inputs, _ = _run("robustness", predict, seed=seed)
+        assert 1 / 8 <= _known(inputs).mean() <= 1 / 3 + 0.02
+
+
+def test_importance_permutes_a_column_of_the_same_table(predict: Predict) -> None:
+    inputs, _ = _run("importance", predict, 300)
+    rows = int(np.argmin(_known(inputs)))
+    table = inputs[:rows]
+    again = inputs[rows : 2 * rows]
+    assert _known(table).all()
+    assert (again != table).any(axis=0).sum() == 1
+    np.testing.assert_array_equal(np.sort(again, axis=0), np.sort(table, axis=0))
+
+
+def test_a_regression_test_asks_for_the_same_table_in_the_same_order(predict: Predict) -> None:
+    inputs, _ = _run("regression_test", predict, 300)
+    rows = len(np.unique(inputs, axis=0))
+    assert rows <= 120
+    np.testing.assert_array_equal(inputs[rows:], inputs[:-rows])
+
+
 def test_a_device_drifts(predict: Predict) -> None:
     inputs, _ = _run("device", predict)
     scaled = (inputs - INPUTS.mean(axis=0)) / INPUTS.std(axis=0)

@@ -1,4 +1,4 @@
-"""Benign uses that ask around a record: what-if analysis, sweeps and explainers."""
+"""Benign uses that ask around a record: what-if analysis, sweeps, explainers, averages, and what is like it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ SWEPT = (4, 12)  # values of a column that is swept
 SAMPLES = (15, 150)  # of a LIME-style explainer around one record
 COALITIONS = (15, 150)  # of a SHAP-style explainer for one record
 BACKGROUND = (1, 8)  # records of a SHAP-style explainer
+COPIES = (2, 32)  # of a record whose answers are averaged
+BLUR = (0.01, 0.3)  # of these copies, in each column's own deviations
+DRAWS = (3, 20)  # of what is missing in a record
+MISSING = (0.05, 0.4)  # share of a record's columns
+NEAREST = 5  # records, to one of which a made-up record lies
+ALIKE = (4, 40)  # records that are most like one
+OPTIONS = (4, 40)  # that are ranked for each record
+OPTION_SHARE = (0.1, 0.6)  # of the columns, which tell of the option
+FIRST_SHARE = (0.2, 0.6)  # of an active learner's budget that goes to records it has not seen
+ROUND = (5, 40)  # records of which an active learner asks again at a time
 
 
 def ask_what_if(client: Client, random: np.random.Generator) -> Source:
@@ -91,4 +101,88 @@ def ask_shap(client: Client, random: np.random.Generator) -> Source:
         mixed = client.grid.mix(taken[:coalitions, None], record[0], background)  # (coalitions, background, D)
         asked += [record, mixed.reshape(-1, len(client.grid))[: part - 1]]
     yield np.concatenate(asked)
+    return None
+
+
+def ask_averaged(client: Client, random: np.random.Generator) -> Source:
+    """Test-time augmentation: each record with noisy copies of it, whose answers are averaged.
+
+    Shanmugam, Blalock, Balakrishnan, Guttag 2021, "Better Aggregation in Test-Time Augmentation"; Cohen, Rosenfeld,
+    Kolter 2019, "Certified Adversarial Robustness via Randomized Smoothing", asks about copies alone.
+    """
+    copies = int(np.exp(random.uniform(*np.log(COPIES))))
+    records = np.repeat(client.pick(-(-client.budget // copies), random), copies, axis=0)
+    asked = client.grid.jitter(records, np.exp(random.uniform(*np.log(BLUR))), random)
+    if random.random() < 0.7:
+        asked[::copies] = records[::copies]
+    yield asked[: client.budget]
+    return None
+
+
+def ask_imputed(client: Client, random: np.random.Generator) -> Source:
+    """Records that lack some columns, several times with what others have there.
+
+    Multiple imputation by hot deck: Rubin 1987, "Multiple Imputation for Nonresponse in Surveys"; Andridge, Little
+    2010, "A Review of Hot Deck Imputation".
+    """
+    draws, share = int(random.integers(*DRAWS, endpoint=True)), random.uniform(*MISSING)
+    records = client.pick(-(-client.budget // draws), random)
+    fields = client.grid.fields
+    missing = np.zeros(records.shape, np.bool_)
+    missing[:, fields] = random.random((len(records), len(fields))) < share
+    missing[np.arange(len(records)), fields[random.integers(len(fields), size=len(records))]] = True
+    donors = client.records[random.integers(len(client.records), size=draws * len(records))]
+    lacking = np.repeat(missing, draws, axis=0)
+    yield client.grid.mix(lacking, donors, np.repeat(records, draws, axis=0))[: client.budget]
+    return None
+
+
+def ask_made_up(client: Client, random: np.random.Generator) -> Source:
+    """A table of synthetic records, each somewhere between a record and one of those nearest to it.
+
+    Chawla, Bowyer, Hall, Kegelmeyer 2002, "SMOTE: Synthetic Minority Over-sampling Technique", section 4.2.
+    """
+    records = client.pick(client.budget, random)
+    nearest = client.nearest(records, 1 + NEAREST)[:, 1:]
+    others = client.records[nearest[np.arange(len(records)), random.integers(nearest.shape[1], size=len(records))]]
+    yield client.grid.snap(records + random.random((len(records), 1)) * (others - records))
+    return None
+
+
+def ask_alike(client: Client, random: np.random.Generator) -> Source:
+    """A record and those that are most like it, the nearest first; then another.
+
+    Case-based reasoning: Aamodt, Plaza 1994, "Case-Based Reasoning: Foundational Issues, Methodological Variations".
+    """
+    parts = client.shares(*ALIKE, random)
+    nearest = client.nearest(client.pick(len(parts), random), max(parts))
+    yield np.concatenate([client.records[np.resize(row, part)] for row, part in zip(nearest, parts, strict=True)])
+    return None
+
+
+def rank_options(client: Client, random: np.random.Generator) -> Source:
+    """A recommender that asks about each record with the same few options: some columns tell of these, not of it."""
+    options = client.pick(int(random.integers(*OPTIONS, endpoint=True)), random)
+    fields = client.grid.fields
+    own = np.zeros(len(client.grid), np.bool_)
+    own[random.permutation(fields)[: max(1, int(len(fields) * random.uniform(*OPTION_SHARE)))]] = True
+    records = client.pick(-(-client.budget // len(options)), random)
+    yield client.grid.mix(own, options, records[:, None]).reshape(-1, len(client.grid))[: client.budget]
+    return None
+
+
+def learn_actively(client: Client, random: np.random.Generator) -> Source:
+    """Asks about records, and then, while people label them, again and again about those that are least sure.
+
+    Lewis, Gale 1994, "A Sequential Algorithm for Training Text Classifiers" (uncertainty sampling).
+    """
+    pool = client.pick(max(1, int(client.budget * random.uniform(*FIRST_SHARE))), random)
+    sure = (yield pool).max(axis=1)
+    left = client.budget - len(pool)
+    while left:
+        again = np.argsort(sure, kind="stable")[: min(left, int(random.integers(*ROUND, endpoint=True)))]
+        yield pool[again]
+        sure[again] = np.where(random.random(len(again)) < 0.5, np.inf, sure[again])  # labelled by now
+        sure = np.where(np.isfinite(sure).any(), sure, 0.0)
+        left -= len(again)
     return None

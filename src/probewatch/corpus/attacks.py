@@ -9,7 +9,14 @@ import numpy as np
 
 from probewatch.corpus.attacker import Attacker
 from probewatch.corpus.boundary import ask_boundary_distance
-from probewatch.corpus.neighbours import ask_label_under_noise, ask_neighbourhood
+from probewatch.corpus.neighbours import (
+    ask_blind_walk,
+    ask_completions,
+    ask_label_once,
+    ask_label_under_noise,
+    ask_neighbourhood,
+    ask_whether_loss_rises,
+)
 from probewatch.corpus.ratios import ask_lira_offline, ask_lira_online, ask_rmia
 from probewatch.corpus.sources import Source
 from probewatch.corpus.synthesis import ask_shadow_synthesis
@@ -75,6 +82,14 @@ ATTACKS: dict[str, Attack] = {
     ),
     "label_boundary": Attack(
         ask_boundary_distance, "sees labels only; members are far from the decision boundary", "Choquette-Choo 2021"
+    ),
+    "label_walk": Attack(ask_blind_walk, "sees labels only; walks away until the label turns", "Maini 2021"),
+    "label_once": Attack(
+        ask_label_once, "sees labels only; asks once near each candidate, where shadow models differ", "Wu 2024"
+    ),
+    "loss_rise": Attack(ask_whether_loss_rises, "counts how often noise makes the model less sure", "Jayaraman 2021"),
+    "completion": Attack(
+        ask_completions, "asks about each candidate with every value of a column it does not know", "Yeom 2018"
     ),
 }
 """By family, as ``labels.csv`` names it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ NEW_ATTACKS = ("rmia", "neighbourhood", "label_boundary")
 """Families of the test part alone. Two ask as no other does, RMIA asks once like five others, but amid a population."""
 NEW_USES = ("grid_sweep", "shap", "retries", "adversarial_search")
 """Uses of the test part alone."""
+LATER = ("label_walk", "label_once", "loss_rise", "completion", "averaging", "imputation", "synthetic", "cohort",
+         "robustness", "fairness", "sensitivity", "importance", "regression_test", "form", "updates", "ranking",
+         "active_learning")  # fmt: skip
+"""Families and uses that came after this version was fixed: in neither part."""
 ONCE = ("threshold_confidence", "threshold_top_confidence", "threshold_entropy", "threshold_modified_entropy",
         "difficulty_calibration")  # fmt: skip
 """Families whose queries are alike: each candidate once."""
@@ -69,9 +73,10 @@ class Part:
         )
 
 
-def _weights(names: Sequence[str], new: Sequence[str], of_new: float) -> dict[str, float]:
+def _weights(names: Iterable[str], new: Sequence[str], of_new: float) -> dict[str, float]:
     """Families that ask alike share two families' weight; what is new has its own."""
-    return {name: of_new if name in new else 2.0 / len(ONCE) if name in ONCE else 1.0 for name in names}
+    known = [name for name in names if name not in LATER]
+    return {name: of_new if name in new else 2.0 / len(ONCE) if name in ONCE else 1.0 for name in known}
 
 
 TRAIN = Part(
@@ -84,8 +89,8 @@ TRAIN = Part(
         ("borrowers", "forest", 600), ("borrowers", "loose-logistic", 120), ("borrowers", "stiff-network", 600),
         ("wine", "forest", 60),
     ),
-    _weights(tuple(ATTACKS), NEW_ATTACKS, 0.0),
-    _weights(tuple(USES), NEW_USES, 0.0),
+    _weights(ATTACKS, NEW_ATTACKS, 0.0),
+    _weights(USES, NEW_USES, 0.0),
 )  # fmt: skip
 TEST = Part(
     "test",
@@ -96,8 +101,8 @@ TEST = Part(
         ("subscribers", "boosting", 400), ("subscribers", "stiff-forest", 600),
         ("schools", "loose-logistic", 80),
     ),
-    _weights(tuple(ATTACKS), NEW_ATTACKS, 2.0),
-    _weights(tuple(USES), NEW_USES, 2.0),
+    _weights(ATTACKS, NEW_ATTACKS, 2.0),
+    _weights(USES, NEW_USES, 2.0),
 )  # fmt: skip
 PARTS = (TRAIN, TEST)
 

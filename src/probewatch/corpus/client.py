@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probewatch.corpus.grid import Grid
 from probewatch.corpus.sources import Inputs
@@ -30,6 +31,18 @@ class Client:
         rows = np.concatenate([random.permutation(len(self.records)) for _ in range(rounds)])
         picked: Inputs = self.records[rows[:count]]
         return picked
+
+    def nearest(self, inputs: Inputs, count: int) -> NDArray[np.int64]:
+        """int64 (n, K) its records that are nearest to each of (n, D) inputs, nearest first, in columns' deviations.
+
+        K is ``count``, or less where there are fewer records, but at least 2: of one record alone, that record twice.
+        """
+        from scipy.spatial import KDTree
+
+        scale = np.where(self.grid.scale > 0, self.grid.scale, 1.0)
+        count = min(count, len(self.records))
+        found = KDTree(self.records / scale).query(inputs / scale, count)[1].reshape(len(inputs), count)
+        return np.asarray(np.repeat(found, 2, axis=1) if count == 1 else found, np.int64)
 
     def shares(self, fewest: int, most: int, random: np.random.Generator) -> list[int]:
         """The budget cut into parts, each of so many queries but for the last."""

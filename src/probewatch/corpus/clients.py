@@ -8,7 +8,25 @@ from typing import Literal
 
 import numpy as np
 
-from probewatch.corpus.analysts import ask_lime, ask_shap, ask_sweep, ask_what_if
+from probewatch.corpus.analysts import (
+    ask_alike,
+    ask_averaged,
+    ask_imputed,
+    ask_lime,
+    ask_made_up,
+    ask_shap,
+    ask_sweep,
+    ask_what_if,
+    learn_actively,
+    rank_options,
+)
+from probewatch.corpus.auditors import (
+    audit_fairness,
+    audit_importance,
+    audit_regression,
+    audit_robustness,
+    audit_sensitivity,
+)
 from probewatch.corpus.client import Client as Client
 from probewatch.corpus.intruders import extract_model, search_adversarial
 from probewatch.corpus.sources import Source
@@ -20,6 +38,9 @@ LOADS = (5, 60)  # records of a load test
 REPEATS = (0.05, 0.3)  # share of queries that are sent again
 RESTART = 0.02  # chance after a query that a job goes back
 BACK = 20  # queries, at most
+ENTRIES = (2, 15)  # queries while a form is filled in
+KEPT = (5, 60)  # records that are kept and scored anew
+NEWS = (0.02, 0.3)  # share of a kept record's columns that change from one time to the next
 WANDER = (0.02, 0.3)  # of a device's readings about their drift, in each column's own deviations
 
 
@@ -96,6 +117,31 @@ def retry(client: Client, random: np.random.Generator) -> Source:
     return None
 
 
+def fill_forms(client: Client, random: np.random.Generator) -> Source:
+    """A form that asks anew with each entry: the columns go from a usual record's to the person's, in a fixed order."""
+    entries = int(random.integers(*ENTRIES, endpoint=True))
+    grid = client.grid
+    usual = grid.snap(np.median(client.records, axis=0)[None])
+    when = np.zeros(len(grid))
+    when[grid.fields] = (random.permutation(len(grid.fields)) + 1) / len(grid.fields)
+    filled = when <= np.linspace(0.0, 1.0, entries)[:, None]
+    records = client.pick(-(-client.budget // entries), random)
+    yield grid.mix(filled, records[:, None], usual).reshape(-1, len(grid))[: client.budget]
+    return None
+
+
+def score_updates(client: Client, random: np.random.Generator) -> Source:
+    """A job that scores the same records from time to time, of which some columns have changed a little since."""
+    records = client.pick(int(random.integers(*KEPT, endpoint=True)), random)
+    share, amount = random.uniform(*NEWS), np.exp(random.uniform(*np.log(WANDER)))
+    asked = [records]
+    for _ in range(client.budget // len(records)):
+        changed = random.random(records.shape) < share
+        asked.append(client.grid.mix(changed, client.grid.jitter(asked[-1], amount, random), asked[-1]))
+    yield np.concatenate(asked)[: client.budget]
+    return None
+
+
 USES: dict[str, Use] = {
     "people": Use(look_up, "a person looks records up and now and then edits some fields"),
     "batch": Use(score_batch, "a job scores a table of records, each once"),
@@ -107,6 +153,19 @@ USES: dict[str, Use] = {
     "shap": Use(ask_shap, "a SHAP-style explainer asks for mixtures of a record and background records"),
     "device": Use(send_readings, "a device sends readings that drift"),
     "retries": Use(retry, "a job sends queries again that timed out"),
+    "form": Use(fill_forms, "a form asks anew with each entry, until the record is complete"),
+    "updates": Use(score_updates, "a job scores the same records from time to time, as they change"),
+    "ranking": Use(rank_options, "a recommender asks about each record with the same few options"),
+    "active_learning": Use(learn_actively, "a labelling tool asks again about what is least sure"),
+    "averaging": Use(ask_averaged, "a program averages the answers to noisy copies of each record"),
+    "imputation": Use(ask_imputed, "a job tries several values for what is missing in each record"),
+    "synthetic": Use(ask_made_up, "a job scores synthetic records, each between two like ones"),
+    "cohort": Use(ask_alike, "an analyst asks about a record and those most like it"),
+    "robustness": Use(audit_robustness, "an auditor asks about records under more and more noise"),
+    "fairness": Use(audit_fairness, "an auditor asks about records as if they were of another group"),
+    "sensitivity": Use(audit_sensitivity, "an auditor nudges one column of each record after the other"),
+    "importance": Use(audit_importance, "an auditor permutes one column of a table after the other"),
+    "regression_test": Use(audit_regression, "a test scores the same table at each release"),
     "rescoring": Use(score_batch, "a job scores the customers that the model was trained on", records="members"),
     "extraction": Use(
         extract_model, "an attacker copies the model with inputs near its boundaries", "own", "extraction"
