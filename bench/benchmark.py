@@ -1,4 +1,4 @@
-"""The default preset and all its rivals on the benchmark, over several seeds: trained on DIR/train, tested on DIR/test.
+"""The default preset and all its rivals on the benchmark, over several seeds: trained on DIR/train, tested on the rest.
 
     probewatch corpus --benchmark --out DIR
     python bench/benchmark.py DIR [--seeds 5] [--preset default] [--workers 1] [--write]
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 import probewatch
 from probewatch.bundle import Bundle
+from probewatch.corpus.benchmark import FURTHER, TEST, TRAIN
 from probewatch.data.features import compute
 from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
@@ -44,6 +45,7 @@ from probewatch.score.batch import Scorer
 PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
 BEGIN, END = "<!-- figures: written by bench/benchmark.py -->", "<!-- figures: end -->"
 OURS = "Probewatch"
+TESTED = (TEST.name, FURTHER.name)
 AT_THRESHOLD = {"TPR at its threshold": "tpr_at_threshold", "FPR there": "fpr_at_threshold"}
 Scores = NDArray[np.float64]
 Results = dict[str, dict[str, Any]]
@@ -90,7 +92,7 @@ def remember(path: Path, of: Mapping[str, Any], make: Callable[[], dict[str, Any
 
 
 def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
-    """The figures of the detector and of each rival on both parts."""
+    """The figures of the detector and of each rival on all parts."""
     benchmark, preset, config = job
     folder = benchmark.with_name(f"{benchmark.name}.results") / f"{preset}-{config.seed}"
     of = {
@@ -100,32 +102,30 @@ def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
 
 
 def _run(train: Labelled, benchmark: Path, config: Config, folder: Path) -> Results:
-    both, truth = load(benchmark, "train", "test"), read_truth(benchmark, "test")
     bundle, metrics = train_detector(train, config, folder / "bundle")
-    peaks, lasts, own_threshold = own_scores(bundle, benchmark)
-    entries = {OURS: (peaks, own_threshold), **rival_scores(train, both, truth, bundle, config, metrics)}
-    found = {}
-    for name, (scores, threshold) in entries.items():
-        score = np.array([scores[session] for session in truth.session])
-        write_predictions(folder / f"{name}.csv", truth, score, score >= threshold)
-        seen = metrics if name == OURS else metrics["rivals"][name]
-        found[name] = {
-            "train part": {key: seen[key] for key in ("roc_auc", *AT_THRESHOLD.values())},
-            "test part": score_entry(truth, score, score >= threshold, intervals=False),
-        }
-        if name == OURS and metrics.get(FINISHED):
+    finished = {RIVAL_NAMES[FINISHED]: metrics[FINISHED]} if metrics.get(FINISHED) else {}
+    seen = {OURS: metrics, **finished, **metrics["rivals"]}
+    keys = ("roc_auc", *AT_THRESHOLD.values())
+    found: Results = {name: {TRAIN.name: {key: one.get(key) for key in keys}} for name, one in seen.items()}
+    for part in TESTED:
+        truth = read_truth(benchmark, part)
+        peaks, lasts, threshold = own_scores(bundle, benchmark / part)
+        entries = {OURS: (peaks, threshold), **rival_scores(train, benchmark, truth, part, bundle, config, metrics)}
+        for name, (scores, threshold) in entries.items():
+            score = np.array([scores[session] for session in truth.session])
+            write_predictions(folder / f"{part}-{name}.csv", truth, score, score >= threshold)
+            found[name][part] = score_entry(truth, score, score >= threshold, intervals=False)
+        for name in finished:
             last = np.array([lasts[session] for session in truth.session])
-            found[RIVAL_NAMES[FINISHED]] = {
-                "train part": metrics[FINISHED], "test part": score_entry(truth, last, None, intervals=False)
-            }  # fmt: skip
+            found[name][part] = score_entry(truth, last, None, intervals=False)
     return found
 
 
-def own_scores(bundle: Bundle, benchmark: Path) -> tuple[Mapping[str, float], Mapping[str, float], float]:
+def own_scores(bundle: Bundle, part: Path) -> tuple[Mapping[str, float], Mapping[str, float], float]:
     """The highest and the last scores as ``probewatch score`` gives them, and the threshold."""
-    scorer = Scorer(bundle, profiles=read_targets(benchmark / "test" / "targets")[0])
+    scorer = Scorer(bundle, profiles=read_targets(part / "targets")[0])
     peaks, lasts = dict[str, float](), dict[str, float]()
-    with read_logs([benchmark / "test" / "events.jsonl.gz"]) as log:
+    with read_logs([part / "events.jsonl.gz"]) as log:
         for verdicts in scorer.score(log.sessions()):
             names = verdicts.session.tolist()
             peaks |= dict(zip(names, verdicts.score.tolist(), strict=True))
@@ -134,9 +134,16 @@ def own_scores(bundle: Bundle, benchmark: Path) -> tuple[Mapping[str, float], Ma
 
 
 def rival_scores(
-    train: Labelled, both: Labelled, truth: Truth, bundle: Bundle, config: Config, metrics: Mapping[str, Any]
+    train: Labelled,
+    benchmark: Path,
+    truth: Truth,
+    part: str,
+    bundle: Bundle,
+    config: Config,
+    metrics: Mapping[str, Any],
 ) -> dict[str, tuple[Mapping[str, float], float]]:
     """Of each rival the scores, and the threshold that it has on the train part, as beside every training."""
+    both = load(benchmark, TRAIN.name, part)
     place = {name: number for number, name in enumerate(both.sessions.session.tolist())}
     split = split_sessions(train.by_actor, train.label, (train.label >= 0) & ~train.allowed, config)
 
@@ -178,10 +185,10 @@ def table(results: Sequence[Results], head: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def by_family(results: Sequence[Results]) -> list[str]:
+def by_family(results: Sequence[Results], part: str) -> list[str]:
     """A row for each family, attacks first, and a column for each detector that alerts."""
-    results = [{name: one[name] for name in one if "families" in one[name]["test part"]} for one in results]
-    first = results[0][OURS]["test part"]
+    results = [{name: one[name] for name in one if "families" in one[name][part]} for one in results]
+    first = results[0][OURS][part]
     asides = {"families": "", "other_attacks": " (another attack)"}
     told = ["| family | " + " | ".join(results[0]) + " |", "|---|" + "---:|" * len(results[0])]
     for kind, aside in asides.items():
@@ -189,37 +196,42 @@ def by_family(results: Sequence[Results]) -> list[str]:
         for family, row in sorted(rows.items(), key=lambda one: not one[1].get("malicious", True)):
             rates = []
             for name in results[0]:
-                each = [one[name]["test part"][kind] for one in results]
+                each = [one[name][part][kind] for one in results]
                 each = [one if kind == "families" else one["families"] for one in each]
                 rates.append(spread([one.get(family, {}).get("rate") for one in each]))
             benign = "" if row.get("malicious", True) else " (benign)"
             told.append(f"| {family}{benign}{aside} | " + " | ".join(rates) + " |")
-    rates = [spread([one[name]["test part"]["allowed"]["rate"] for one in results]) for name in results[0]]
-    return [*told, "| allow-listed rescoring | " + " | ".join(rates) + " |"]
+    rates = [spread([one[name][part]["allowed"]["rate"] for one in results]) for name in results[0]]
+    return [*told, "| allow-listed rescoring | " + " | ".join(rates) + " |"] if first["allowed"]["n"] else told
 
 
 def tables(results: Sequence[Results], benchmark: Mapping[str, Any], preset: str) -> list[str]:
     def at(part: str, key: str) -> Any:
         return lambda one: one[part].get(key)
 
-    rungs = list(results[0][OURS]["test part"]["rungs"])
+    rungs = list(results[0][OURS][TEST.name]["rungs"])
     sessions = "; ".join(
         f"{name}: {part['sessions']['all']:,} sessions of {part['sessions']['clients']:,} clients"
         for name, part in benchmark["parts"].items()
     )
-    return [
+    told = [
         f"Benchmark {benchmark['benchmark']}, seed {benchmark['seed']} ({sessions}); preset `{preset}`,"
-        f" {len(results)} seed{'s' if len(results) > 1 else ''}: mean (lowest to highest).",
-        "", "**The test part, all of it**", "",
-        *table(results, {name: at("test part", key) for name, key in {**COLUMNS, **AT_THRESHOLD}.items()}),
+        f" {len(results)} seed{'s' if len(results) > 1 else ''}: mean (lowest to highest)."
+    ]
+    for part in TESTED:
+        head = {name: at(part, key) for name, key in {**COLUMNS, **AT_THRESHOLD}.items()}
+        told += ["", f"**The {part} part, all of it**", "", *table(results, head)]
+    told += [
         "", "**ROC AUC, from what is known to what is new** (the first column is clients of the train part that were"
-        " held out)", "",
+        " held out, the others the test part)", "",
         *table(results, {
-            "held-out clients": at("train part", "roc_auc"),
-            **{rung: lambda one, rung=rung: one["test part"]["rungs"][rung]["roc_auc"] for rung in rungs},
+            "held-out clients": at(TRAIN.name, "roc_auc"),
+            **{rung: lambda one, rung=rung: one[TEST.name]["rungs"][rung]["roc_auc"] for rung in rungs},
         }),
-        "", "**Share of the test part's sessions that alert, by family**", "", *by_family(results),
     ]  # fmt: skip
+    for part in TESTED:
+        told += ["", f"**Share of the {part} part's sessions that alert, by family**", "", *by_family(results, part)]
+    return told
 
 
 def write_page(page: Path, begin: str, told: Sequence[str]) -> None:

@@ -2,13 +2,13 @@
 
     probewatch corpus --benchmark --out BENCHMARK
     probewatch corpus --drawn 48 --sessions 3600 --seed 1 --recipe bench/drawn.toml --out DRAWN
-    python bench/shipped.py --train LOG BENCHMARK/train DRAWN --test BENCHMARK/test [--without digits …] --out BUNDLE
+    python bench/shipped.py --train LOG BENCHMARK/train DRAWN --test BENCHMARK [--without digits …] --out BUNDLE
                             [--seeds 5] [--workers 2]
 
 Each folder holds ``events.jsonl.gz``, ``labels.csv``, ``allow.txt`` and ``targets/``, as ``probewatch corpus`` writes
-them. BUNDLE learned from all, with seed 0; the others are trained for their figures alone: further seeds, and detectors
-that must not see what is new in the benchmark's test part, or learn from less besides (:data:`LESSONS`). Figures are
-kept in BUNDLE.results, so that a stopped run goes on with the rest.
+them; of the benchmark the test and further parts are tested on. BUNDLE learned from all, with seed 0; the others are
+trained for their figures alone: further seeds, and detectors that must not see the attacks and uses of one of the parts
+(:data:`LESSONS`). Figures are kept in BUNDLE.results, so that a stopped run goes on with the rest.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from benchmark import load, remember, spread
 from threadpoolctl import threadpool_limits
 
 from probewatch.bundle import Bundle, read_bundle
-from probewatch.corpus.benchmark import NEW_ATTACKS, NEW_USES
-from probewatch.corpus.datasets import DRAWN
+from probewatch.corpus.benchmark import FURTHER, FURTHER_ATTACKS, FURTHER_USES, NEW_ATTACKS, NEW_USES, TEST
 from probewatch.data.wording import listed
 from probewatch.learn.detector import train_detector
 from probewatch.learn.labelled import Labelled
@@ -45,40 +44,24 @@ VIEWS = {"whole": "profile of the model", "no_confidence": "profile, no confiden
 SETTINGS: dict[str, Any] = {
     "test_share": 0.1,
     "habits": 0.8,  # as on its readers' models, all unknown to it, so that its threshold is one for them
-    "evidence_abroad": 0.5,  # the preset's rule would give 0.33
+    "evidence_abroad": 0.2,  # the preset's rule would give 0.1
 }
+PARTS = (TEST.name, FURTHER.name)
 HEAD = "## On what it never saw"
 Figures = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What a detector learns from.
-
-    Attributes:
-        text: in words.
-        new: the attacks and uses that the benchmark keeps for its test part, on drawn data.
-        drawn: drawn data at all.
-        share: of the clients.
-    """
-
-    text: str
-    new: bool = False
-    drawn: bool = True
-    share: float = 1.0
-
-
-LESSONS = {
-    "all": Lesson("everything", new=True),
-    "known": Lesson("all but the attacks and uses that are new there"),
-    "few": Lesson("the same, of a quarter of the clients", share=0.25),
-    "undrawn": Lesson("the same of all clients, without drawn data", drawn=False),
+LESSONS: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "no new": (*NEW_ATTACKS, *NEW_USES),
+    "no further": (*FURTHER_ATTACKS, *FURTHER_USES),
 }
+"""Families that a detector does not learn from, on no data at all."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One detector to train and test; ``lesson`` is one of :data:`LESSONS`."""
+    """One detector to train, and to test on the benchmark in the folder ``test``; ``lesson`` is one of the above."""
 
     lesson: str
     seed: int
@@ -88,7 +71,7 @@ class Job:
 
     @property
     def kept(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.results") / f"{self.lesson}-{self.seed}.json"
+        return self.out.with_name(f"{self.out.name}.results") / f"{self.lesson.replace(' ', '-')}-{self.seed}.json"
 
 
 def run(data: Labelled, job: Job) -> Figures:
@@ -100,29 +83,24 @@ def run(data: Labelled, job: Job) -> Figures:
 
     def make() -> Figures:
         with threadpool_limits(1), tempfile.TemporaryDirectory() as scratch:
-            part = portion(data, LESSONS[job.lesson], job.seed)
+            learned = without_families(data, LESSONS[job.lesson])
             folder = job.out if shipped else Path(scratch) / "bundle"
-            bundle = train_detector(part, config, folder, rivals=False)[0]
-            return {"sessions": int(np.sum(part.label >= 0)), "views": test_views(bundle, job, config)}
+            bundle = train_detector(learned, config, folder, rivals=False)[0]
+            found = {part: test_views(bundle, job.test / part, job.without, config) for part in PARTS}
+            return {"sessions": int(np.sum(learned.label >= 0)), **found}
 
     return remember(job.kept, {"log": data.sha256, "config": config.to_json(), "without": job.without}, make)
 
 
-def portion(data: Labelled, lesson: Lesson, seed: int) -> Labelled:
-    """``data`` for one lesson; the sessions that do not belong to it have no label."""
-    clients, of = np.unique(data.by_actor.client.astype(str), return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(clients))
-    kept = order[of] < round(lesson.share * len(clients))
-    if not lesson.new:
-        kept &= ~np.isin(data.family.astype(str), (*NEW_ATTACKS, *NEW_USES))
-    if not lesson.drawn:
-        kept &= ~np.array([model.startswith(f"{DRAWN}-") for model in data.sessions.model])
+def without_families(data: Labelled, families: Sequence[str]) -> Labelled:
+    """``data`` in which the sessions of these families have no label."""
+    kept = ~np.isin(data.family.astype(str), families)
     return replace(data, label=np.where(kept, data.label, -1).astype(np.int8), allowed=data.allowed & kept)
 
 
-def test_views(bundle: Bundle, job: Job, config: Config) -> dict[str, Any]:
+def test_views(bundle: Bundle, part: Path, without: Sequence[str], config: Config) -> dict[str, Any]:
     """The figures of each view on sessions that are all unseen; ``whole`` has those of each family too."""
-    data = known_elsewhere(load(Path(), str(job.test)), job.without)
+    data = known_elsewhere(load(Path(), str(part)), without)
     tested = np.flatnonzero((data.label >= 0) | data.aside)
     found: dict[str, Any] = {}
     for name, view in view_sessions(data.sessions, config.features, {}, data.profiles, poorer=True).items():
@@ -146,30 +124,35 @@ def tell(found: dict[str, list[Figures]], without: Sequence[str]) -> str:
     Args:
         found: by lesson, the figures of each seed.
     """
-    whole, blind = found["all"], found["known"]
-    tested, seeds = whole[0]["views"]["whole"]["n"], len(whole)
-    columns = [" | ".join(TOLD) + " |", "---:|" * len(TOLD)]
-    return "\n".join([
-        HEAD, "",
-        f"Tested on {tested:,} sessions of the benchmark's test part (`probewatch corpus --benchmark`), without those"
-        f" of data sets that training saw too ({', '.join(without) or 'none'}): on other data sets and other models of"
-        f" them. About half of the attacks there are {_named(NEW_ATTACKS)}, and about half of the other sessions"
-        f" {_named(NEW_USES)}; this detector knows these kinds from drawn data (`probewatch corpus --drawn`)."
-        f" {seeds} seed{'s' if seeds > 1 else ''}, mean (lowest to highest); this detector is seed 0. Measured by"
-        " `bench/shipped.py`. How much evidence weighs was chosen with a look at this part as an earlier recipe made"
-        " it: read it as slightly optimistic.", "",
-        f"| what there is | {columns[0]}", f"|---|{columns[1]}",
-        *(f"| {text} | {_cells([one['views'][name] for one in whole])}" for name, text in VIEWS.items()),
-        "", "Detectors made in the same way that never saw these kinds, on no data at all:", "",
-        f"| what there is | {columns[0]}", f"|---|{columns[1]}",
-        *(f"| {text} | {_cells([one['views'][name] for one in blind])}" for name, text in VIEWS.items()),
-        "", "How that grew, with a profile of the model:", "",
-        f"| learned from | sessions | {columns[0]}", f"|---|---:|{columns[1]}",
-        *(f"| {LESSONS[name].text} | {round(np.mean([one['sessions'] for one in ones])):,} |"
-          f" {_cells([one['views']['whole'] for one in ones])}" for name, ones in found.items()),
-        "", f"Share of sessions that alert, by family: {_by_family(whole)}.",
-        "", f"The same where these kinds are new: {_by_family(blind)}.", "",
-    ])  # fmt: skip
+    seeds = len(found["all"])
+    tested, further = (found["all"][0][part]["whole"]["n"] for part in PARTS)
+    blind = "Detectors made in the same way that never saw these kinds, on no data at all:"
+    sections = [
+        (f"**The test part**, {tested:,} sessions. About half of its attacks are {_named(NEW_ATTACKS)}, and about half"
+         f" of its other sessions {_named(NEW_USES)}: this detector knows these from drawn data (`probewatch corpus"
+         " --drawn`).", "all", TEST.name),
+        (blind, "no new", TEST.name),
+        (f"**The further part**, {further:,} sessions: its attacks are {_named(FURTHER_ATTACKS)}, its uses"
+         f" {_named(FURTHER_USES)}. Many of these ask as some attack does, about other records: known from drawn data"
+         " too.", "all", FURTHER.name),
+        (blind, "no further", FURTHER.name),
+        ("What these do on the test part:", "no further", TEST.name),
+    ]  # fmt: skip
+    told = [
+        "Tested on the benchmark (`probewatch corpus --benchmark`), without those of its data sets that training saw"
+        f" too ({', '.join(without) or 'none'}): on other data sets and other models of them. {seeds}"
+        f" seed{'s' if seeds > 1 else ''}, mean (lowest to highest); this detector is seed 0. Measured by"
+        " `bench/shipped.py`. How much evidence weighs, and how often the further kinds are in training, was chosen"
+        " with a look at these parts: read this as slightly optimistic.",
+    ]
+    for text, lesson, part in sections:
+        told += [text, "\n".join(_table(found[lesson], part)), f"By family: {_by_family(found[lesson], part)}."]
+    return "\n\n".join([HEAD, *told]) + "\n"
+
+
+def _table(results: Sequence[Figures], part: str) -> list[str]:
+    rows = [f"| {text} | {_cells([one[part][name] for one in results])}" for name, text in VIEWS.items()]
+    return [f"| what there is | {' | '.join(TOLD)} |", f"|---|{'---:|' * len(TOLD)}", *rows]
 
 
 def _cells(rows: Sequence[Figures]) -> str:
@@ -180,16 +163,16 @@ def _named(kinds: Sequence[str]) -> str:
     return listed(f"`{kind}`" for kind in kinds)
 
 
-def _by_family(whole: Sequence[Figures]) -> str:
-    rates = [one["views"]["whole"]["families"] for one in whole]
+def _by_family(results: Sequence[Figures], part: str) -> str:
+    rates = [one[part]["whole"]["families"] for one in results]
     return ", ".join(f"{family} {np.mean([one[family] for one in rates]):.2f}" for family in sorted(rates[0]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, nargs="+", required=True)
-    parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--without", nargs="*", default=[], help="data sets of the test that training saw too")
+    parser.add_argument("--test", type=Path, required=True, help="the benchmark's folder")
+    parser.add_argument("--without", nargs="*", default=[], help="data sets of the benchmark that training saw too")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)

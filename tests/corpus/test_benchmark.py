@@ -11,13 +11,23 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from probewatch.corpus.benchmark import NEW_ATTACKS, NEW_USES, PARTS, RULES, TEST, TRAIN, make_benchmark
+from probewatch.corpus.benchmark import (
+    FURTHER_ATTACKS,
+    FURTHER_USES,
+    NEW_ATTACKS,
+    NEW_USES,
+    PARTS,
+    RULES,
+    TEST,
+    TRAIN,
+    make_benchmark,
+)
 from probewatch.corpus.datasets import DATASETS, load_dataset
 from probewatch.corpus.learners import LEARNERS
 from probewatch.errors import ConfigError
 from probewatch.serve.cli import app
 
-SESSIONS = 100
+SESSIONS = 125
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +82,8 @@ def test_the_test_part_has_other_data_and_families_and_uses_that_training_never_
     assert not families["train"] & {*NEW_ATTACKS, *NEW_USES}
     assert families["test"] >= {*NEW_ATTACKS, "grid_sweep", "shap", "retries"}
     assert families["test"] & families["train"]
+    assert not (families["train"] | families["test"]) & families["further"]
+    assert families["further"] <= {*FURTHER_ATTACKS, *FURTHER_USES}
 
 
 def test_a_part_is_a_labelled_log_with_its_targets(folder: Path, labels: dict[str, list[dict[str, str]]]) -> None:
@@ -95,6 +107,7 @@ def test_the_command_prints_the_manifest(built: tuple[Path, Result], folder: Pat
 def test_the_manifest_has_rules_versions_and_what_is_new(folder: Path, manifest: dict[str, Any]) -> None:
     assert manifest["sessions"] == SESSIONS and manifest["seed"] == 0 and manifest["rules"]
     assert manifest["versions"]["statsmodels"] and manifest["versions"]["scikit-learn"]
+    assert manifest["only_in_further"] == {"attacks": list(FURTHER_ATTACKS), "uses": list(FURTHER_USES)}
     assert manifest["only_in_test"]["data"] == sorted({data for data, *_ in TEST.models})
     for name, part in manifest["parts"].items():
         assert set(part["give_aways"]) >= {"roc_auc", "goal", "holds"}
@@ -118,11 +131,11 @@ def test_the_page_has_every_model_and_rule() -> None:
             row = next(line for line in page.splitlines() if f"| {part.name} | `{data}-{learner}` |" in line)
             assert row.endswith(f" {members} |") and DATASETS[data].text in row and LEARNERS[learner].text in row
     assert all(rule in page for rule in RULES)
-    assert all(f"`{family}`" in page for family in (*NEW_ATTACKS, *NEW_USES))
+    assert all(f"`{family}`" in page for family in (*NEW_ATTACKS, *NEW_USES, *FURTHER_ATTACKS, *FURTHER_USES))
 
 
 def test_too_few_sessions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--sessions is 20, expected at least 100"):
+    with pytest.raises(ConfigError, match="--sessions is 20, expected at least 125"):
         make_benchmark(tmp_path, sessions=20)
 
 

@@ -19,7 +19,10 @@ ROWS = [  # session, client, attack, family
 
 @pytest.fixture
 def benchmark(tmp_path: Path) -> Path:
-    told = {"only_in_test": {"attacks": ["rmia"], "uses": ["shap"]}, "parts": {"train": {}, "test": {}}}
+    told = {
+        "only_in_test": {"attacks": ["rmia"], "uses": ["shap"]}, "only_in_further": {"attacks": [], "uses": []},
+        "parts": {"train": {}, "test": {}},
+    }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(told))
     own = tmp_path / "test"
     own.mkdir()

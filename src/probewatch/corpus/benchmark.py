@@ -1,4 +1,4 @@
-"""The fixed benchmark: a part to train on, and a part of other data, with attacks and uses that training never saw."""
+"""The fixed benchmark: a part to train on, and parts of other data, with attacks and uses that training never saw."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from probewatch.corpus.run import Subject
 from probewatch.data.artefacts import dump_json, replace_file
 from probewatch.errors import ConfigError
 
-SESSIONS = 6000
-FEWEST = 100  # sessions, so that each part has some of each kind
-TRAIN_SHARE = 0.6  # of the sessions
+SESSIONS = 7500
+FEWEST = 125  # sessions, so that each part has some of each kind
 MOST = 800  # records of a pool, to bound the time that shadow models take
 POOLS = (0.5, 0.3, 0.2)  # attackers need enough records of their own to fit shadow models on
 
@@ -31,18 +30,19 @@ NEW_ATTACKS = ("rmia", "neighbourhood", "label_boundary")
 """Families of the test part alone. Two ask as no other does, RMIA asks once like five others, but amid a population."""
 NEW_USES = ("grid_sweep", "shap", "retries", "adversarial_search")
 """Uses of the test part alone."""
-LATER = ("label_walk", "label_once", "loss_rise", "completion", "averaging", "imputation", "synthetic", "cohort",
-         "robustness", "fairness", "sensitivity", "importance", "regression_test", "form", "updates", "ranking",
-         "active_learning")  # fmt: skip
-"""Families and uses that came after this version was fixed: in neither part."""
+FURTHER_ATTACKS = ("label_walk", "label_once", "loss_rise", "completion")
+"""Families of the further part, which has no others."""
+FURTHER_USES = ("averaging", "imputation", "synthetic", "cohort", "form", "updates", "ranking", "active_learning",
+                "robustness", "fairness", "sensitivity", "importance", "regression_test")  # fmt: skip
+"""Uses of the further part, which has no others."""
 ONCE = ("threshold_confidence", "threshold_top_confidence", "threshold_entropy", "threshold_modified_entropy",
         "difficulty_calibration")  # fmt: skip
 """Families whose queries are alike: each candidate once."""
 
-VERSION = 1
+VERSION = 2  # the train and test parts are those of version 1
 RULES = (
     "Learn from the train part alone, from whatever is in it; choose everything there.",
-    "The test part's targets/NAME/train.jsonl.gz and holdout.jsonl.gz are what a model's owner has: a detector may use"
+    "The other parts' targets/NAME/train.jsonl.gz and holdout.jsonl.gz are what a model's owner has: a detector may use"
     " them, and must say so. Its labels.csv is for scoring alone.",
     "A session's score may depend on that session, the detector, and the targets' folders, not on other sessions.",
     "family and attack are for tables and are no inputs. Clients on allow.txt are left out of the headline figures.",
@@ -53,15 +53,17 @@ RULES = (
 
 @dataclass(frozen=True)
 class Part:
-    """One half of the benchmark.
+    """One part of the benchmark.
 
     Attributes:
         name: of its folder.
+        share: of the sessions.
         models: data set, learner, and records that the model is trained on.
         attacks, uses: weights by family.
     """
 
     name: str
+    share: float
     models: tuple[tuple[str, str, int], ...]
     attacks: dict[str, float]
     uses: dict[str, float]
@@ -75,12 +77,13 @@ class Part:
 
 def _weights(names: Iterable[str], new: Sequence[str], of_new: float) -> dict[str, float]:
     """Families that ask alike share two families' weight; what is new has its own."""
-    known = [name for name in names if name not in LATER]
+    known = [name for name in names if name not in (*FURTHER_ATTACKS, *FURTHER_USES)]
     return {name: of_new if name in new else 2.0 / len(ONCE) if name in ONCE else 1.0 for name in known}
 
 
 TRAIN = Part(
     "train",
+    0.48,
     (
         ("marriages", "forest", 700), ("marriages", "logistic", 500),
         ("cancer", "network", 120), ("cancer", "extra-trees", 120),
@@ -94,6 +97,7 @@ TRAIN = Part(
 )  # fmt: skip
 TEST = Part(
     "test",
+    0.32,
     (
         ("insured", "forest", 600), ("insured", "stiff-network", 600),
         ("diabetes", "network", 120), ("diabetes", "logistic", 120),
@@ -104,18 +108,19 @@ TEST = Part(
     _weights(ATTACKS, NEW_ATTACKS, 2.0),
     _weights(USES, NEW_USES, 2.0),
 )  # fmt: skip
-PARTS = (TRAIN, TEST)
+FURTHER = Part("further", 0.2, TEST.models, dict.fromkeys(FURTHER_ATTACKS, 1.0), dict.fromkeys(FURTHER_USES, 1.0))
+PARTS = (TRAIN, TEST, FURTHER)
 
 
 def make_benchmark(
     folder: Path, *, sessions: int = SESSIONS, seed: int = 0, told: Told | None = None
 ) -> dict[str, Any]:
-    """Write ``folder/train`` and ``folder/test``, each as :func:`make_corpus` does, and ``folder/manifest.json``.
+    """Write a folder for each part, as :func:`make_corpus` does, and ``folder/manifest.json``.
 
     The same arguments give the same bytes. A killed run goes on where it was, and parts that are done are kept.
 
     Args:
-        sessions: of both parts, at least 100.
+        sessions: of all parts, at least 125.
         seed: of every draw but those of the data sets, which are fixed.
 
     Returns:
@@ -126,12 +131,11 @@ def make_benchmark(
     """
     if sessions < FEWEST:
         raise ConfigError(f"--sessions is {sessions}, expected at least {FEWEST} for a benchmark.")
-    counts = {TRAIN.name: round(TRAIN_SHARE * sessions)}
-    counts[TEST.name] = sessions - counts[TRAIN.name]
+    ends = np.rint(np.cumsum([part.share for part in PARTS]) * sessions).astype(np.int64)
     found = {}
-    for number, part in enumerate(PARTS):
+    for number, (part, count) in enumerate(zip(PARTS, np.diff(ends, prepend=0).tolist(), strict=True)):
         own = int(np.random.default_rng([seed, 7, number]).integers(2**31))
-        recipe = part.recipe(counts[part.name], own)
+        recipe = part.recipe(count, own)
         subjects = part_subjects(part, recipe)
         found[part.name] = _finished(folder / part.name, subjects, recipe) or make_corpus(
             subjects, recipe, folder / part.name, told=_named(part.name, told)
@@ -184,6 +188,7 @@ def _manifest(sessions: int, seed: int, found: dict[str, dict[str, Any]]) -> dic
             "attacks": list(NEW_ATTACKS),
             "uses": list(NEW_USES),
         },
+        "only_in_further": {"attacks": list(FURTHER_ATTACKS), "uses": list(FURTHER_USES)},
         "parts": {
             part.name: {
                 "targets": [

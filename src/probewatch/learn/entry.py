@@ -69,7 +69,12 @@ def read_truth(benchmark: Path, part: str) -> Truth:
     """
     try:
         told = json.loads((benchmark / "manifest.json").read_text("utf-8"))
-        new = {*told["only_in_test"]["attacks"], *told["only_in_test"]["uses"]}
+        new = {
+            family
+            for own in ("only_in_test", "only_in_further")
+            for kind in ("attacks", "uses")
+            for family in told[own][kind]
+        }
         parts = list(told["parts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

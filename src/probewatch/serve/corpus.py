@@ -29,7 +29,7 @@ def corpus(
     ] = None,
     benchmark: Annotated[
         bool,
-        typer.Option("--benchmark", help="Build the fixed benchmark: parts to train and to test on, 6,000 sessions."),
+        typer.Option("--benchmark", help="Build the fixed benchmark: parts to train and to test on, 7,500 sessions."),
     ] = False,
     model: Annotated[
         str | None, typer.Option(metavar="MODULE:NAME", help="A callable to probabilities, or an estimator.")
