@@ -71,17 +71,21 @@ log-odds; gaps are logarithms of seconds.
 
 def families() -> str:
     """The tables of attacks and of uses."""
-    attacks = [f"| `{name}` | {attack.text} | {attack.paper} |" for name, attack in ATTACKS.items()]
-    uses = [f"| `{name}` | {use.text} | {use.attack} |" for name, use in USES.items()]
+    mark = {False: "", True: "further"}
+    attacks = [f"| `{name}` | {one.text} | {one.paper} | {mark[one.further]} |" for name, one in ATTACKS.items()]
+    uses = [f"| `{name}` | {one.text} | {one.attack} | {mark[one.further]} |" for name, one in USES.items()]
     return f"""# The families of a corpus
 
-What `probewatch corpus` attacks and uses a model by, as `family` in `labels.csv` names it; a recipe weighs them
-(`--recipe`, tables `attacks` and `uses`). Papers are named in full where the code is, in `src/probewatch/corpus`.
+What `probewatch corpus` attacks and uses a model by, as `family` in `labels.csv` names it. A recipe weighs them
+(`--recipe`, tables `attacks` and `uses`, which name all that is not left out). The *further* ones are in no mix that does
+not name them: many of these uses ask as some attack does, so they take more sessions to learn. The recipe
+[drawn.toml](../bench/drawn.toml) has all; with it, give `--sessions 2000` or more. Papers are named in full where the code
+is, in `src/probewatch/corpus`.
 
 ## Membership inference
 
-| family | what it does | described by |
-|---|---|---|
+| family | what it does | described by | mix |
+|---|---|---|---|
 {chr(10).join(attacks)}
 
 Any of them may hide (`evasions`): at a human's pace or in office hours, behind other queries, in another order, after
@@ -89,8 +93,8 @@ harmless ones, or with several keys.
 
 ## Uses, and attacks on something else
 
-| family | what it is | `attack` |
-|---|---|---|
+| family | what it is | `attack` | mix |
+|---|---|---|---|
 {chr(10).join(uses)}
 """
 

@@ -43,7 +43,7 @@ def test_the_plan_has_the_sessions_and_shares_of_the_recipe() -> None:
     tasks = [task for run in runs for task in run.tasks]
     assert len(tasks) == len(set(tasks)) == 300
     assert sum(len(run.tasks) for run in runs if run.attack == "membership") == 120
-    assert {run.family for run in runs} == {*ATTACKS, *USES}
+    assert {run.family for run in runs} == {name for name, one in (ATTACKS | USES).items() if not one.further}
     assert {run.target for run in runs} == {0, 1, 2}
     assert plan_runs(recipe, 3) == runs and plan_runs(Recipe(sessions=300, seed=3), 3) != runs
 
@@ -55,6 +55,13 @@ def test_a_client_keeps_to_one_use_of_one_model() -> None:
             uses.setdefault(client, set()).add((run.target, run.family, run.actor))
     assert all(len(found) == 1 for found in uses.values())
     assert len(uses) < 400
+
+
+def test_a_further_family_is_in_a_mix_that_names_it() -> None:
+    recipe = Recipe(sessions=60).with_changes(
+        {"uses": {"averaging": 1.0, "batch": 1.0}, "attacks": {"label_walk": 1.0}}
+    )
+    assert {run.family for run in plan_runs(recipe, 1)} == {"averaging", "batch", "label_walk"}
 
 
 def test_a_weight_of_zero_leaves_a_family_out() -> None:

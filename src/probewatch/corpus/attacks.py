@@ -37,11 +37,13 @@ class Attack:
         start: gives the source for a session.
         text: what it does, in a sentence.
         paper: who described it.
+        further: it is in no mix that does not name it.
     """
 
     start: Callable[[Attacker, np.random.Generator], Source]
     text: str
     paper: str
+    further: bool = False
 
 
 ATTACKS: dict[str, Attack] = {
@@ -83,13 +85,19 @@ ATTACKS: dict[str, Attack] = {
     "label_boundary": Attack(
         ask_boundary_distance, "sees labels only; members are far from the decision boundary", "Choquette-Choo 2021"
     ),
-    "label_walk": Attack(ask_blind_walk, "sees labels only; walks away until the label turns", "Maini 2021"),
+    "label_walk": Attack(
+        ask_blind_walk, "sees labels only; walks away until the label turns", "Maini 2021", further=True
+    ),
     "label_once": Attack(
-        ask_label_once, "sees labels only; asks once near each candidate, where shadow models differ", "Wu 2024"
+        ask_label_once, "sees labels only; asks once near each candidate, where shadow models differ", "Wu 2024",
+        further=True,
     ),
-    "loss_rise": Attack(ask_whether_loss_rises, "counts how often noise makes the model less sure", "Jayaraman 2021"),
+    "loss_rise": Attack(
+        ask_whether_loss_rises, "counts how often noise makes the model less sure", "Jayaraman 2021", further=True
+    ),
     "completion": Attack(
-        ask_completions, "asks about each candidate with every value of a column it does not know", "Yeom 2018"
+        ask_completions, "asks about each candidate with every value of a column it does not know", "Yeom 2018",
+        further=True,
     ),
-}
+}  # fmt: skip
 """By family, as ``labels.csv`` names it."""

@@ -30,10 +30,9 @@ NEW_ATTACKS = ("rmia", "neighbourhood", "label_boundary")
 """Families of the test part alone. Two ask as no other does, RMIA asks once like five others, but amid a population."""
 NEW_USES = ("grid_sweep", "shap", "retries", "adversarial_search")
 """Uses of the test part alone."""
-FURTHER_ATTACKS = ("label_walk", "label_once", "loss_rise", "completion")
+FURTHER_ATTACKS = tuple(name for name, attack in ATTACKS.items() if attack.further)
 """Families of the further part, which has no others."""
-FURTHER_USES = ("averaging", "imputation", "synthetic", "cohort", "form", "updates", "ranking", "active_learning",
-                "robustness", "fairness", "sensitivity", "importance", "regression_test")  # fmt: skip
+FURTHER_USES = tuple(name for name, use in USES.items() if use.further)
 """Uses of the further part, which has no others."""
 ONCE = ("threshold_confidence", "threshold_top_confidence", "threshold_entropy", "threshold_modified_entropy",
         "difficulty_calibration")  # fmt: skip

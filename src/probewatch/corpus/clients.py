@@ -53,12 +53,14 @@ class Use:
         text: what it does, in a sentence.
         records: whose records the client has: customers', those the model was trained on, or the attackers' own.
         attack: ``labels.csv``'s word for what it is.
+        further: it is in no mix that does not name it.
     """
 
     start: Callable[[Client, np.random.Generator], Source]
     text: str
     records: Literal["customers", "members", "own"] = "customers"
     attack: Literal["none", "extraction", "evasion"] = "none"
+    further: bool = False
 
 
 def look_up(client: Client, random: np.random.Generator) -> Source:
@@ -153,19 +155,19 @@ USES: dict[str, Use] = {
     "shap": Use(ask_shap, "a SHAP-style explainer asks for mixtures of a record and background records"),
     "device": Use(send_readings, "a device sends readings that drift"),
     "retries": Use(retry, "a job sends queries again that timed out"),
-    "form": Use(fill_forms, "a form asks anew with each entry, until the record is complete"),
-    "updates": Use(score_updates, "a job scores the same records from time to time, as they change"),
-    "ranking": Use(rank_options, "a recommender asks about each record with the same few options"),
-    "active_learning": Use(learn_actively, "a labelling tool asks again about what is least sure"),
-    "averaging": Use(ask_averaged, "a program averages the answers to noisy copies of each record"),
-    "imputation": Use(ask_imputed, "a job tries several values for what is missing in each record"),
-    "synthetic": Use(ask_made_up, "a job scores synthetic records, each between two like ones"),
-    "cohort": Use(ask_alike, "an analyst asks about a record and those most like it"),
-    "robustness": Use(audit_robustness, "an auditor asks about records under more and more noise"),
-    "fairness": Use(audit_fairness, "an auditor asks about records as if they were of another group"),
-    "sensitivity": Use(audit_sensitivity, "an auditor nudges one column of each record after the other"),
-    "importance": Use(audit_importance, "an auditor permutes one column of a table after the other"),
-    "regression_test": Use(audit_regression, "a test scores the same table at each release"),
+    "form": Use(fill_forms, "a form asks anew with each entry, until the record is complete", further=True),
+    "updates": Use(score_updates, "a job scores the same records from time to time, as they change", further=True),
+    "ranking": Use(rank_options, "a recommender asks about each record with the same few options", further=True),
+    "active_learning": Use(learn_actively, "a labelling tool asks again about what is least sure", further=True),
+    "averaging": Use(ask_averaged, "a program averages the answers to noisy copies of each record", further=True),
+    "imputation": Use(ask_imputed, "a job tries several values for what is missing in each record", further=True),
+    "synthetic": Use(ask_made_up, "a job scores synthetic records, each between two like ones", further=True),
+    "cohort": Use(ask_alike, "an analyst asks about a record and those most like it", further=True),
+    "robustness": Use(audit_robustness, "an auditor asks about records under more and more noise", further=True),
+    "fairness": Use(audit_fairness, "an auditor asks about records as if they were of another group", further=True),
+    "sensitivity": Use(audit_sensitivity, "an auditor nudges one column of each record after the other", further=True),
+    "importance": Use(audit_importance, "an auditor permutes one column of a table after the other", further=True),
+    "regression_test": Use(audit_regression, "a test scores the same table at each release", further=True),
     "rescoring": Use(score_batch, "a job scores the customers that the model was trained on", records="members"),
     "extraction": Use(
         extract_model, "an attacker copies the model with inputs near its boundaries", "own", "extraction"

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from probewatch.corpus.attacks import ATTACKS
-from probewatch.corpus.clients import USES
+from probewatch.corpus.attacks import ATTACKS, Attack
+from probewatch.corpus.clients import USES, Use
 from probewatch.corpus.clock import PACES
 from probewatch.corpus.evasion import EVASIONS
 from probewatch.data.rejects import is_finite
@@ -23,6 +23,10 @@ QUERIES_A_SESSION = 300  # allowed on the average
 
 def _even(names: Iterable[str]) -> Callable[[], Weights]:
     return lambda: dict.fromkeys(names, 1.0)
+
+
+def _usual(families: Mapping[str, Attack | Use]) -> Callable[[], Weights]:
+    return _even([name for name, family in families.items() if not family.further])
 
 
 def _half_hidden() -> Weights:
@@ -46,7 +50,7 @@ class Recipe:
             comes back.
         most_tasks: sessions of one client.
         pools: shares of attackers, customers and holdout in the records that the model was not trained on.
-        attacks, uses: weights by family; 0 leaves one out.
+        attacks, uses: weights by family; 0 leaves one out, as it does the further ones unless they are named.
         paces: weights by pace; attackers and benign clients draw from the same.
         evasions: weights by what hides an attack; ``none`` hides nothing.
     """
@@ -64,8 +68,8 @@ class Recipe:
     returning: tuple[float, float] = (0.0, 0.3)
     most_tasks: int = 8
     pools: tuple[float, float, float] = (0.4, 0.35, 0.25)
-    attacks: Weights = field(default_factory=_even(ATTACKS))
-    uses: Weights = field(default_factory=_even(USES))
+    attacks: Weights = field(default_factory=_usual(ATTACKS))
+    uses: Weights = field(default_factory=_usual(USES))
     paces: Weights = field(default_factory=_even(PACES))
     evasions: Weights = field(default_factory=_half_hidden)
 
