@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.clients import USES
+from probewatch.corpus.recipe import Recipe
 from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES
 from probewatch.serve.cli import app
 
@@ -76,11 +77,8 @@ def families() -> str:
     uses = [f"| `{name}` | {one.text} | {one.attack} | {mark[one.further]} |" for name, one in USES.items()]
     return f"""# The families of a corpus
 
-What `probewatch corpus` attacks and uses a model by, as `family` in `labels.csv` names it. A recipe weighs them
-(`--recipe`, tables `attacks` and `uses`, which name all that is not left out). The *further* ones are in no mix that does
-not name them: many of these uses ask as some attack does, so they take more sessions to learn. The recipe
-[drawn.toml](../bench/drawn.toml) has all; with it, give `--sessions 2000` or more. Papers are named in full where the code
-is, in `src/probewatch/corpus`.
+What `probewatch corpus` attacks and uses a model by, as `family` in `labels.csv` names it. Papers are named in full where
+the code is, in `src/probewatch/corpus`.
 
 ## Membership inference
 
@@ -96,7 +94,44 @@ harmless ones, or with several keys.
 | family | what it is | `attack` | mix |
 |---|---|---|---|
 {chr(10).join(uses)}
+
+## Recipes
+
+`--recipe FILE` replaces settings of the mix. A table names all that is in the mix, with its weight; what it does not name
+is left out. The *further* families above are in no mix that does not name them: many of these uses ask as some attack
+does, so they take more sessions to learn. [drawn.toml](../bench/drawn.toml) is a recipe of all; with it, give
+`--sessions 2000` or more.
+
+```toml
+days = 3
+returning = [0.0, 0.2]
+
+[attacks]
+lira_offline = 2      # twice as many as of each other
+rmia = 1
+label_noise = 1
+
+[uses]
+people = 1
+batch = 3
+rescoring = 1         # who goes on the allow-list; nobody where it is left out
+```
+
+| setting | usual | what it is |
+|---|---|---|
+{chr(10).join(_settings())}
 """
+
+
+def _settings() -> list[str]:
+    """A row for each attribute that the docstring of a recipe explains."""
+    usual = {name: "" if isinstance(value, dict) else f"`{value}`" for name, value in Recipe().to_json().items()}
+    told = re.findall(r"^        (\w+(?:, \w+)*): (.+(?:\n            .+)*)", Recipe.__doc__ or "", re.MULTILINE)
+    rows = [(names.split(", "), " ".join(text.split())) for names, text in told]
+    return [
+        f"| {', '.join(f'`{name}`' for name in names)} | {', '.join(filter(None, map(usual.get, names)))} | {text} |"
+        for names, text in rows
+    ]
 
 
 PAGES = {"cli.md": command_line, "families.md": families, "features.md": features}

@@ -2,7 +2,8 @@
 
 The public names are loaded when they are first used, so that importing the package loads nothing heavy:
 ``read_logs``, ``read_bundle``, ``read_profiles``, ``build_profile``, ``Profile``, ``Scorer``, ``StreamScorer``,
-``Events``, ``Limits``, ``Ragged``, ``SequenceClassifier`` (which needs the ``train`` extra) and ``ProbewatchError``.
+``Events``, ``FieldMap``, ``Limits``, ``Ragged``, ``SequenceClassifier`` (which needs the ``train`` extra) and
+``ProbewatchError``.
 """
 
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probewatch.bundle import read_bundle
     from probewatch.data.events import Events
+    from probewatch.data.fields import FieldMap
     from probewatch.data.logs import read_logs
     from probewatch.data.profile import Profile, build_profile
     from probewatch.data.profiles import read_profiles
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Events",
+    "FieldMap",
     "Limits",
     "ProbewatchError",
     "Profile",
@@ -40,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Events": "probewatch.data.events",
+    "FieldMap": "probewatch.data.fields",
     "Limits": "probewatch.score.limits",
     "ProbewatchError": "probewatch.errors",
     "Profile": "probewatch.data.profile",

@@ -16,7 +16,7 @@ from probewatch.bundle import MANIFEST, Bundle, read_bundle
 from probewatch.data.profile import Records, build_profile
 from probewatch.data.records import Sessions
 from probewatch.errors import ConfigError, DataError, OutputError
-from probewatch.learn.detector import train_detector
+from probewatch.learn.detector import _mean_history, train_detector
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS, Config
 from probewatch.learn.trial import evaluate_detector
@@ -30,6 +30,15 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def _metrics(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "report" / "metrics.json").read_text()))
+
+
+def test_the_mean_loss_has_a_stopped_network_at_its_best_epoch() -> None:
+    def history(*losses: float) -> list[dict[str, float]]:
+        return [{"epoch": at, "train_loss": loss, "valid_loss": loss} for at, loss in enumerate(losses, 1)]
+
+    mean = _mean_history([history(4.0, 1.0, 2.0), history(3.0, 3.0, 2.0, 1.0, 1.0)])
+    assert [row["epoch"] for row in mean] == [1, 2, 3, 4, 5]
+    assert [row["valid_loss"] for row in mean] == [3.5, 2.0, 2.0, 1.0, 1.0]
 
 
 def test_training_finds_the_probing_and_leaves_a_whole_bundle(bundle: Bundle) -> None:

@@ -340,6 +340,17 @@ def test_times_that_are_small_numbers_are_told(tmp_path: Path) -> None:
     assert "1 of 1 queries lie before 1973: small numbers are read as seconds since 1970" in told
 
 
+def test_what_a_log_lacks_as_it_is_mapped_is_told(log_files: tuple[Path, Path], tmp_path: Path) -> None:
+    assert "has no" not in _run("score", log_files[0]).stderr
+    log, mapping = tmp_path / "log.jsonl", tmp_path / "mine.toml"
+    log.write_text("".join(json.dumps({"who": "a", "at": 1.77e9 + at, "p": 0.5}) + "\n" for at in range(20)))
+    mapping.write_text('[fields]\nclient = "who"\ntime = "at"\n')
+    told = " ".join(_run("score", log, "--map", mapping).stderr.split())
+    assert "the log has no confidence and no inputs" in told and "--map" in told
+    mapping.write_text('[fields]\nclient = "who"\ntime = "at"\nconfidence = "p"\n')
+    assert "the log has no inputs, " in " ".join(_run("score", log, "--map", mapping).stderr.split())
+
+
 def test_clients_and_models_that_training_met_or_did_not_are_told(
     bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ VERSION = 2  # the train and test parts are those of version 1
 RULES = (
     "Learn from the train part alone, from whatever is in it; choose everything there.",
     "The other parts' targets/NAME/train.jsonl.gz and holdout.jsonl.gz are what a model's owner has: a detector may use"
-    " them, and must say so. Its labels.csv is for scoring alone.",
+    " them, and must say so. Their labels.csv is for scoring alone.",
     "A session's score may depend on that session, the detector, and the targets' folders, not on other sessions.",
     "family and attack are for tables and are no inputs. Clients on allow.txt are left out of the headline figures.",
     "Attacks on something else than membership count neither as hits nor as false alarms, and have a row of their own.",

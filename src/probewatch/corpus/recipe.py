@@ -185,5 +185,8 @@ def _mistakes_of(recipe: Recipe) -> list[str]:
         weights: Weights = getattr(recipe, name)
         mistakes += [f"{name} names {one!r}, known: {', '.join(known)}" for one in sorted(weights.keys() - set(known))]
         if not any(weights.values()) or any(weight < 0 for weight in weights.values()):
-            mistakes.append(f"{name} has weights {dict(weights)}, expected some above 0 and none below")
+            mistakes.append(
+                f"{name} has weights {dict(weights)}, expected some above 0 and none below; the table"
+                " names all that is in the mix"
+            )
     return mistakes

@@ -120,6 +120,16 @@ class Log:
             return 0
         return int(self._spool.rows(f"SELECT count(*) FROM spool WHERE problem = {EVENT} AND time_s < {EARLY_S}")[0][0])
 
+    @cached_property
+    def fields(self) -> set[str]:
+        """Names of our fields that some query has a value for."""
+        return self._spool.fields_with_values()
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the features that the log holds itself."""
+        return self._spool.given
+
     def summary(self) -> dict[str, Any]:
         """What the log holds, ready for JSON: counts, sessions, clients, models, time span, reasons of rejects."""
         good = f"FROM spool WHERE problem = {EVENT}"
@@ -136,8 +146,8 @@ class Log:
             "reasons": self.reasons,
             "cut_short": list(self.cut_short),
             "before_1973": self.early,
-            "given": list(self._spool.given),
-            "fields": sorted(self._spool.fields_with_values()),
+            "given": list(self.given),
+            "fields": sorted(self.fields),
         }
 
     def _count_sessions(self) -> int:

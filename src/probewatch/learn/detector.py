@@ -140,11 +140,14 @@ def _prior(label: NDArray[np.int8], config: Config) -> float:
 
 
 def _mean_history(histories: list[list[Epoch]]) -> list[Epoch]:
-    """The losses meaned over the networks that were still training."""
+    """The losses meaned over the networks; one that has stopped has those of its best epoch, whose weights it keeps."""
     mean = []
     for epoch in range(max(map(len, histories))):
-        running = [history[epoch] for history in histories if epoch < len(history)]
-        mean.append({name: float(np.mean([one[name] for one in running])) for name in running[0]})
+        losses = [
+            history[epoch] if epoch < len(history) else min(history, key=lambda one: one["valid_loss"])
+            for history in histories
+        ]
+        mean.append({name: float(np.mean([one[name] for one in losses])) for name in losses[0]} | {"epoch": epoch + 1})
     return mean
 
 

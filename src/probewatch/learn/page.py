@@ -266,7 +266,10 @@ def _loss_figures(history: Sequence[Mapping[str, Any]] | None) -> list[str]:
     rows = [_finite(row) for row in history or ()]
     if all(row["train_loss"] is None and row["valid_loss"] is None for row in rows):
         return []
-    note = "Training stops when the validation loss no longer falls; the best epoch's weights are kept."
+    note = (
+        "Training stops when the validation loss no longer falls; the best epoch's weights are kept. Of several"
+        " networks the mean: one that has stopped stands at its best epoch."
+    )
     return [figure(plots.loss_curves(rows), "Loss by epoch", note)]
 
 

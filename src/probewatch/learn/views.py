@@ -33,9 +33,9 @@ class View(NamedTuple):
 
 VIEWS = {
     "no_profile": View("no profile of the model", ("profile",), "member_ratio"),
-    "new_model": View("a model that training never saw, with its profile", ("model",), "familiar"),
+    "new_model": View("the model as one that training never saw, with its profile", ("model",), "familiar"),
     "unknown_model": View(
-        "a model that training never saw, without profile", ("profile", "scale", "model"), "confidence_rank"
+        "the model as one that training never saw, without profile", ("profile", "scale", "model"), "confidence_rank"
     ),
     "no_inputs": View("a log without input vectors", ("inputs",), "centre_distance"),
     "hashed_inputs": View("a log with hashes in the place of input vectors", ("vectors",), "centre_distance"),

@@ -45,6 +45,12 @@ def open_log(logs: list[str], fields: Path | None, gap: float, rejects: Path | N
             f"{log.early:,} of {log.counts.events:,} queries lie before 1973: small numbers are read as seconds since"
             " 1970. Check which field the mapping takes for the time."
         )
+    lacking = [name for name in ("confidence", "inputs") if name not in log.fields]
+    if lacking and log.counts.events and not log.given:
+        screen.note(
+            f"As it is read, the log has no {' and no '.join(lacking)}, which most features are made of (`probewatch"
+            " inspect` tells how many are left). If its lines have them, say where with --map."
+        )
     if log.counts.rejects:
         screen.note(
             f"{counted(log.counts.rejects, 'line')} rejected, the first: {log.rejected[0]}"
