@@ -146,7 +146,7 @@ def test_an_endpoint_is_attacked_within_its_budget(
         ([], "expected one of --demo, --drawn, --model, --endpoint and --benchmark"),
         (["--demo", "wine", "--model", "a:b"], "expected one of --demo, --drawn, --model, --endpoint and --benchmark"),
         (["--benchmark", "--demo", "wine"], "--benchmark is fixed but for --sessions and --seed"),
-        (["--benchmark", "--sessions", "50"], "--sessions is 50, expected at least 100 for a benchmark"),
+        (["--benchmark", "--sessions", "50"], "--sessions is 50, expected at least 125 for a benchmark"),
         (["--drawn", "2", "--demo", "wine"], "expected one of --demo, --drawn"),
         (["--drawn", "0"], "--drawn is 0, expected at least 1 model"),
         (["--demo", "iris"], "--demo is 'iris', expected one of: digits, cancer, wine"),
