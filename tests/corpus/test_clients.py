@@ -162,6 +162,38 @@ def test_importance_permutes_a_column_of_the_same_table(predict: Predict) -> Non
     np.testing.assert_array_equal(np.sort(again, axis=0), np.sort(table, axis=0))
 
 
+def test_a_form_ends_with_the_record(predict: Predict) -> None:
+    inputs, _ = _run("form", predict)
+    last = np.flatnonzero(_known(inputs))
+    assert len(last) > 1
+    steps = (inputs[1 : last[0] + 1] != inputs[: last[0]]).sum(axis=0)
+    assert steps.max() <= 1  # each column is filled in once
+
+
+def test_kept_records_change_in_some_columns_from_round_to_round(predict: Predict) -> None:
+    inputs, _ = _run("updates", predict, 300)
+    rows = 1 + int(np.argmax((inputs[1:] == inputs[0]).mean(axis=1) > 0.5))
+    changed = (inputs[rows : 2 * rows] != inputs[:rows]).mean()
+    assert _known(inputs[:rows]).all() and 0.0 < changed < 0.35
+
+
+def test_options_are_the_same_for_each_record(predict: Predict) -> None:
+    inputs, _ = _run("ranking", predict, 300)
+    varies = np.array([len(np.unique(column)) for column in inputs.T])
+    assert (varies <= 40).any() and varies.max() <= 300 // 4
+    shared = (inputs[1:] == inputs[:-1]).mean(axis=1)
+    assert 0.3 < np.median(shared) < 1.0  # what tells of the record
+
+
+def test_an_active_learner_comes_back_to_what_is_least_sure(predict: Predict) -> None:
+    inputs, answers = _run("active_learning", predict, 300)
+    _, place = np.unique(inputs, axis=0, return_index=True)
+    pool = len(place)
+    assert sorted(place) == list(range(pool)) and pool < 200
+    sure = answers.max(axis=1)
+    assert sure[pool : pool + 5].max() <= np.sort(sure[:pool])[4]
+
+
 def test_a_regression_test_asks_for_the_same_table_in_the_same_order(predict: Predict) -> None:
     inputs, _ = _run("regression_test", predict, 300)
     rows = len(np.unique(inputs, axis=0))

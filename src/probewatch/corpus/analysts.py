@@ -183,6 +183,7 @@ def learn_actively(client: Client, random: np.random.Generator) -> Source:
         again = np.argsort(sure, kind="stable")[: min(left, int(random.integers(*ROUND, endpoint=True)))]
         yield pool[again]
         sure[again] = np.where(random.random(len(again)) < 0.5, np.inf, sure[again])  # labelled by now
-        sure = np.where(np.isfinite(sure).any(), sure, 0.0)
+        if np.isinf(sure).all():  # the next round begins
+            sure[:] = 0.0
         left -= len(again)
     return None
