@@ -8,9 +8,11 @@ import runpy
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from probewatch.learn.presets import PRESETS
 from probewatch.score.verdicts import COLUMNS
+from probewatch.serve.cli import app
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,3 +53,13 @@ def test_every_setting_is_described_with_its_values() -> None:
 
 def test_every_column_of_a_verdict_is_described() -> None:
     assert re.findall(r"`(\w+)`", " ".join(row[0] for row in _table("Verdicts"))) == list(COLUMNS)
+
+
+def test_every_key_that_score_prints_is_described(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"client": "a", "time": 1, "confidence": 0.5}\n')
+    fields = tmp_path / "map.toml"
+    fields.write_text('[fields]\nclient = "client"\ntime = "time"\nconfidence = "confidence"\n')
+    ran = CliRunner().invoke(app, ["score", str(log), "--map", str(fields), "--json", "--quiet"])
+    described = (ROOT / "docs" / "formats.md").read_text("utf-8").split("## What `score --json` prints\n")[1]
+    assert set(json.loads(ran.stdout)) <= set(re.findall(r"`(\w+)`", described.split("\n## ")[0]))

@@ -12,7 +12,7 @@ from probewatch.data.profile import KEY_BYTES, Key, Profile, Records, build_prof
 from probewatch.data.rejects import Counts, Reject
 from probewatch.errors import LogError, MappingError, ProfileError
 
-RECORD_TEMPLATE = '[fields] inputs = "…", confidence = "…"'
+RECORD_TEMPLATE = '[fields] inputs = "…" or ["column", "column", …], confidence = "…"'
 ROLES = ("train", "holdout")
 
 

@@ -41,6 +41,15 @@ def safe(text: object) -> str:
     return html.escape(visible)
 
 
+def breakable(name: object) -> str:
+    """A name as HTML that breaks behind its underscores, where a narrow column must break it.
+
+    >>> breakable("shadow_synthesis")
+    'shadow_<wbr>synthesis'
+    """
+    return safe(name).replace("_", "_<wbr>")
+
+
 def alarm_interval(metrics: Mapping[str, Any]) -> tuple[float, float] | None:
     """The 95 % interval of the test's false-positive rate at the threshold; None where it has none.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probewatch.data.wording import counted
 from probewatch.learn import plots
 from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section, views_section
-from probewatch.learn.markup import alarm_interval, document, figure, number, percent, safe
+from probewatch.learn.markup import alarm_interval, breakable, document, figure, number, percent, safe
 
 MOST_FAMILIES = 40
 
@@ -226,7 +226,7 @@ def _family_table(heading: str, rows: Sequence[tuple[str, Mapping[str, Any]]], k
     for name, row in rows[:MOST_FAMILIES]:
         bar = f'<div class="{kind}" style="width:{100 * row["rate"]:.1f}%"></div>' if row["rate"] else ""
         lines.append(
-            f'<tr><th>{safe(name)}</th><td class="bar">{bar}</td><td class="num">{percent(row["rate"])}</td>'
+            f'<tr><th>{breakable(name)}</th><td class="bar">{bar}</td><td class="num">{percent(row["rate"])}</td>'
             f'<td class="num small">{round(row["rate"] * row["n"]):,} of {row["n"]:,}</td></tr>'
         )
     more = len(rows) - MOST_FAMILIES
