@@ -56,21 +56,14 @@ def load(benchmark: Path, *parts: str) -> Labelled:
     """Sessions of one part, or of several read as one log, with the profiles of their models."""
     with read_logs([benchmark / part / "events.jsonl.gz" for part in parts]) as opened:
         sessions, sha256 = opened.all_sessions(), opened.sha256
+    folders = [benchmark / part for part in parts]
+    matched = read_labels(*[folder / "labels.csv" for folder in folders]).match(sessions.session, sessions.client)
+    allow = read_allow(*[folder / "allow.txt" for folder in folders])
+    allowed = np.array([client in allow for client in sessions.client], bool)
     profiles: dict[str, Profile] = {}
-    label = np.full(len(sessions), -1, np.int8)
-    family, actor = (np.full(len(sessions), "", object) for _ in range(2))
-    allowed, other = (np.zeros(len(sessions), bool) for _ in range(2))
-    for part in parts:
-        matched = read_labels(benchmark / part / "labels.csv").match(sessions.session, sessions.client)
-        own = matched.family != ""
-        label[own], family[own] = matched.label[own], matched.family[own]
-        if matched.actor is not None:
-            actor[own] = matched.actor[own]
-        other |= matched.other if matched.other is not None else False
-        profiles |= read_targets(benchmark / part / "targets")[0]
-        allow = read_allow(benchmark / part / "allow.txt")
-        allowed |= np.array([client in allow for client in sessions.client], bool)
-    return Labelled(sessions, label, family, allowed, sha256, profiles, actor, other)
+    for folder in folders:
+        profiles |= read_targets(folder / "targets")[0]
+    return Labelled(sessions, matched.label, matched.family, allowed, sha256, profiles, matched.actor, matched.other)
 
 
 def code() -> str:

@@ -72,9 +72,21 @@ def test_all_wrong_rows_are_named_with_their_lines(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{path}:3: is_malicious is 'maybe', expected 1, 0, true or false; "
         f"{path}:4: names no session and no client, expected one; "
-        f"{path}:5: 't1' is 0, but 1 on line 2; "
+        f"{path}:5: 't1' is 0, but 1 at {path}:2; "
         f"{path}:6: has 3 values, expected 2."
     )
+
+
+def test_several_files_are_read_as_one_and_may_not_contradict(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.csv", "task_id,is_malicious\nt1,1\n")
+    other = write(tmp_path / "other.csv", "client,is_malicious,family\nb,0,batch\n")
+    matched = read_labels(one, other).match(["t1", "t2", "t3"], list("abc"))
+    assert (matched.label.tolist(), matched.family.tolist()) == ([1, 0, -1], ["", "batch", ""])
+    assert matched.warnings == (f"{one}, {other}: 1 of 3 sessions has no label, as 't3'.",)
+    wrong = write(tmp_path / "wrong.csv", "task_id,is_malicious\nt1,0\n")
+    with pytest.raises(LabelError, match=r"'t1' is 0, but 1 at .*one\.csv:2"):
+        read_labels(one, wrong)
+    assert read_allow(write(tmp_path / "a", "x\n"), write(tmp_path / "b", "y\n")) == {"x", "y"}
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,26 @@ def test_train_evaluate_and_score_take_targets_or_profiles(
     assert (tmp_path / "p" / KEY_FILE).read_text().strip() not in text
 
 
+def test_logs_of_several_models_bring_their_labels_and_targets_each(
+    profiled: Any, log_files: tuple[Path, Path], targets: Path, tmp_path: Path
+) -> None:
+    log, labels = log_files
+    head, *rows = labels.read_text().splitlines()
+    for name, part in (("one.csv", rows[::2]), ("two.csv", rows[1::2])):
+        (tmp_path / name).write_text("\n".join([head, *part]) + "\n")
+    _records(tmp_path / "t" / "churn" / "train.jsonl", 30, 5)
+    _records(tmp_path / "t" / "churn" / "holdout.jsonl", 30, 6)
+    halves = ("--labels", tmp_path / "one.csv", "--labels", tmp_path / "two.csv")
+    both = ("--targets", targets, "--targets", tmp_path / "t")
+    told = _run("evaluate", profiled.folder, log, *halves, *both, "--out", tmp_path / "e", "--json")
+    whole = _run("evaluate", profiled.folder, log, "--labels", labels, *both[:2], "--out", tmp_path / "w", "--json")
+    assert json.loads(told.stdout)["roc_auc"] == json.loads(whole.stdout)["roc_auc"]
+    again = ("--targets", targets, "--targets", targets)
+    assert "as an earlier --targets has" in _run("score", profiled.folder, log, *again, code=2).stderr.replace(
+        "\n", " "
+    )
+
+
 def test_score_says_once_which_models_have_no_profile(
     profiled: Any, log_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def make_corpus(
     folder: Path,
     *,
     parquet: bool = False,
+    salt: str = "",
     told: Told | None = None,
     note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def make_corpus(
         recipe: every choice.
         folder: for ``events.jsonl.gz`` (or ``events.parquet``), ``labels.csv``, ``allow.txt``,
             ``targets/NAME/train.jsonl.gz`` and ``holdout.jsonl.gz``, and ``manifest.json``.
+        salt: with another one clients and sessions have other names, so that corpora can be read as one log.
         note: is told what becomes of an earlier run that was stopped.
 
     Returns:
@@ -76,7 +78,7 @@ def make_corpus(
     say = told or (lambda what, done, total: None)
     key = parameters(subjects, recipe, f"{START}Z", WAVE)
     partial = _partial(folder, key, note or (lambda text: None))
-    runs = plan_runs(recipe, len(subjects))
+    runs = plan_runs(recipe, len(subjects), salt)
     _recall_trouble(subjects, partial)
     try:
         owners = _ask_owners(subjects, partial)

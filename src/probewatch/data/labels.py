@@ -62,7 +62,7 @@ class Labels:
     """Labels by session or by client.
 
     Attributes:
-        path: their file.
+        path: their file or files.
         rows: (session, client) to label; "" for the one that the file does not name.
     """
 
@@ -109,15 +109,23 @@ class Labels:
         )
 
 
-def read_labels(path: Path | str) -> Labels:
-    """Read a CSV of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally more.
+def read_labels(*paths: Path | str) -> Labels:
+    """Read CSV files of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally more.
 
     Optional columns: ``family``, ``target``, ``attack`` (none, membership, or what else is attacked) and ``actor``,
     whose clients stay together when sessions are split.
 
     Raises:
-        LabelError: the file cannot be read, lacks a column, or has wrong or contradicting rows; all are named.
+        LabelError: a file cannot be read, lacks a column, or has wrong or contradicting rows; all are named.
     """
+    rows: dict[tuple[str, str], Label] = {}
+    places: dict[tuple[str, str], str] = {}
+    for path in paths:
+        _read_file(path, rows, places)
+    return Labels(", ".join(map(str, paths)), rows)
+
+
+def _read_file(path: Path | str, rows: dict[tuple[str, str], Label], places: dict[tuple[str, str], str]) -> None:
     lines = _read_lines(path)
     header = lines[0] if lines else ""
     delimiter = max(DELIMITERS, key=header.count)
@@ -131,20 +139,18 @@ def read_labels(path: Path | str) -> Labels:
             raise LabelError(
                 f"{path}:1: the header is {header[:80]!r}, expected {' and '.join(missing)} in it; name the columns."
             )
-        rows, mistakes = _read_rows(reader, str(path))
+        mistakes = _read_rows(reader, str(path), rows, places)
     except csv.Error as error:
         raise LabelError(f"{path}:{reader.line_num}: not CSV ({error}); expected one label a line.") from error
     if mistakes:
         raise LabelError(f"{listed(mistakes, joint='; ')}.")
-    if not rows:
-        raise LabelError(f"{path}: holds no labels, expected one a line.")
-    return Labels(str(path), rows)
 
 
-def _read_rows(reader: csv.DictReader[str], path: str) -> tuple[dict[tuple[str, str], Label], list[str]]:
-    rows: dict[tuple[str, str], Label] = {}
-    lines: dict[tuple[str, str], int] = {}
-    mistakes = []
+def _read_rows(
+    reader: csv.DictReader[str], path: str, rows: dict[tuple[str, str], Label], places: dict[tuple[str, str], str]
+) -> list[str]:
+    """Adds the labels to ``rows`` and where they stand to ``places``; returns the mistakes."""
+    mistakes, row = [], None
     for row in reader:
         where = f"{path}:{reader.line_num}"
         text = {name: value.strip() for name, value in row.items() if isinstance(value, str)}
@@ -163,19 +169,19 @@ def _read_rows(reader: csv.DictReader[str], path: str) -> tuple[dict[tuple[str, 
                 mistakes.append(f"{where}: is_malicious is {label.label}, but attack is {label.attack!r}")
             if key in rows and rows[key].label != label.label:
                 name = key[0] or key[1]
-                mistakes.append(f"{where}: {name!r} is {label.label}, but {rows[key].label} on line {lines[key]}")
+                mistakes.append(f"{where}: {name!r} is {label.label}, but {rows[key].label} at {places[key]}")
             rows.setdefault(key, label)
-            lines.setdefault(key, reader.line_num)
-    return rows, mistakes
+            places.setdefault(key, where)
+    return mistakes if row is not None else [f"{path}: holds no labels, expected one a line"]
 
 
-def read_allow(path: Path | str) -> frozenset[str]:
+def read_allow(*paths: Path | str) -> frozenset[str]:
     """Read the clients that are known to rescore training customers, one a line.
 
     Raises:
-        LabelError: the file cannot be read.
+        LabelError: a file cannot be read.
     """
-    return frozenset(line.strip() for line in _read_lines(path)) - {""}
+    return frozenset(line.strip() for path in paths for line in _read_lines(path)) - {""}
 
 
 def _read_lines(path: Path | str) -> list[str]:

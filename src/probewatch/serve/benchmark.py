@@ -10,17 +10,17 @@ import typer
 
 from probewatch.errors import ConfigError
 from probewatch.serve.options import (
-    AllowFile,
+    AllowFiles,
     Gap,
     Json,
     KeyFile,
-    LabelsFile,
+    LabelsFiles,
     Logs,
     Map,
     ProfilesDir,
     Quiet,
     Rejects,
-    TargetsDir,
+    TargetsDirs,
 )
 from probewatch.serve.profile import chosen_profiles
 from probewatch.serve.reading import choose_config, label_sessions, open_log
@@ -38,7 +38,7 @@ def benchmark(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for leave_out.json and leave_out.html.")
     ] = None,
-    labels: LabelsFile = None,
+    labels: LabelsFiles = None,
     leave: Annotated[
         str,
         typer.Option(
@@ -53,9 +53,9 @@ def benchmark(
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Processes; as many as there are cores if not given.")
     ] = None,
-    allow: AllowFile = None,
+    allow: AllowFiles = None,
     profiles: ProfilesDir = None,
-    targets: TargetsDir = None,
+    targets: TargetsDirs = None,
     key: KeyFile = None,
     fields: Map = None,
     gap: Gap = 1800.0,

@@ -15,25 +15,27 @@ from probewatch.serve.benchmark import benchmark
 from probewatch.serve.corpus import corpus
 from probewatch.serve.exits import sentences
 from probewatch.serve.options import (
-    AllowFile,
+    AllowFiles,
     DetectorAndLogs,
     Gap,
     Json,
     KeyFile,
-    LabelsFile,
+    LabelsFiles,
     Logs,
     Map,
     Prior,
     ProfilesDir,
     Quiet,
     Rejects,
-    TargetsDir,
+    TargetsDirs,
 )
 from probewatch.serve.profile import chosen_profiles, profile, tell_unprofiled
 from probewatch.serve.reading import choose_config, choose_detector, label_sessions, need_training_extra, open_log
 from probewatch.serve.watch import watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from probewatch.bundle import Bundle
     from probewatch.data.logs import Log
     from probewatch.data.profile import Profiles
@@ -74,7 +76,7 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", metavar="BUNDLE", help="Folder of the trained detector and its report.")
     ],
-    labels: LabelsFile = None,
+    labels: LabelsFiles = None,
     preset: Annotated[str, typer.Option(help="default, or article: the tutorial's system to the letter.")] = "default",
     config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings that replace the preset's.")] = None,
     features: Annotated[str | None, typer.Option(metavar="A,B,…", help="Features, in order.")] = None,
@@ -91,9 +93,9 @@ def train(
     sessions_per_day: Annotated[
         float | None, typer.Option("--sessions-per-day", metavar="N", help="Sessions that a day brings.")
     ] = None,
-    allow: AllowFile = None,
+    allow: AllowFiles = None,
     profiles: ProfilesDir = None,
-    targets: TargetsDir = None,
+    targets: TargetsDirs = None,
     key: KeyFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
@@ -126,11 +128,11 @@ def train(
 def evaluate(
     logs: DetectorAndLogs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the report.")],
-    labels: LabelsFile = None,
+    labels: LabelsFiles = None,
     prior: Prior = None,
-    allow: AllowFile = None,
+    allow: AllowFiles = None,
     profiles: ProfilesDir = None,
-    targets: TargetsDir = None,
+    targets: TargetsDirs = None,
     key: KeyFile = None,
     fields: Map = None,
     gap: Gap = 1800.0,
@@ -170,9 +172,9 @@ def score(
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
     prior: Prior = None,
-    allow: AllowFile = None,
+    allow: AllowFiles = None,
     profiles: ProfilesDir = None,
-    targets: TargetsDir = None,
+    targets: TargetsDirs = None,
     key: KeyFile = None,
     fields: Map = None,
     gap: Gap = 1800.0,
@@ -234,17 +236,17 @@ def demo(
     screen = Screen(as_json=as_json, quiet=quiet)
     need_training_extra()
     with as_file(files("probewatch") / "sample") as sample:
-        known = chosen_profiles(None, sample / "targets", None, screen)
+        known = chosen_profiles(None, [sample / "targets"], None, screen)
         screen.line(
             "1. Train on a week of queries to two models, labelled, with what their owner knows of them, and test on"
             " clients that training never saw"
         )
         with open_log([str(sample / "queries.jsonl.gz")], None, 1800.0, None, screen) as log:
-            data = label_sessions(log, sample / "labels.csv", sample / "allow.txt", known, screen)
+            data = label_sessions(log, [sample / "labels.csv"], [sample / "allow.txt"], known, screen)
             detector = _train(data, choose_config("default", None, {}), out / "bundle", "auto", False, screen)
         screen.line("\n2. A verdict on every session of another log, of clients that are in neither")
         with open_log([str(sample / "new.jsonl.gz")], None, 1800.0, None, screen) as log:
-            _score(detector, log, out / "verdicts.csv", None, sample / "allow.txt", screen, known)
+            _score(detector, log, out / "verdicts.csv", None, [sample / "allow.txt"], screen, known)
 
 
 app.command(
@@ -274,7 +276,7 @@ def _score(
     log: Log,
     out: Path | None,
     threshold: float | None,
-    allow: Path | None,
+    allow: Sequence[Path] | None,
     screen: Screen,
     profiles: Profiles | None = None,
     prior: float | None = None,
@@ -290,7 +292,7 @@ def _score(
 
     if out and out.resolve() in {path.resolve() for path in log.paths}:
         raise ConfigError(f"{out}: it is the log itself, expected another file; choose another --out.")
-    allowed = read_allow(allow) if allow else frozenset()
+    allowed = read_allow(*allow or ())
     scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles, prior=prior)
     tally = Tally(JSON_ROWS if screen.as_json else ROWS)
     models: Counter[str] = Counter()

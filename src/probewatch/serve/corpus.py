@@ -111,6 +111,7 @@ def corpus(
             chosen,
             out,
             parquet=parquet,
+            salt="" if demo or drawn else subjects[0].target.name,
             note=screen.note,
             told=lambda what, done, total: bar(done, total, what),
         )

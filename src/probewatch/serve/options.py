@@ -36,20 +36,24 @@ Rejects = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors, broken-off logs and --json.")]
-LabelsFile = Annotated[
-    Path | None,
+LabelsFiles = Annotated[
+    list[Path] | None,
     typer.Option(
-        "--labels", metavar="CSV", help="task_id or client, is_malicious; optionally attack, actor, family, target."
+        "--labels",
+        metavar="CSV",
+        help="task_id or client, is_malicious; optionally attack, actor, family, target. Repeatable.",
     ),
 ]
 ProfilesDir = Annotated[
     Path | None,
     typer.Option("--profiles", metavar="DIR", help="Profiles of the attacked models (probewatch profile)."),
 ]
-TargetsDir = Annotated[
-    Path | None,
+TargetsDirs = Annotated[
+    list[Path] | None,
     typer.Option(
-        "--targets", metavar="DIR", help="Make profiles first, of DIR/MODEL/train.* and holdout.*, and keep none."
+        "--targets",
+        metavar="DIR",
+        help="Make profiles first, of DIR/MODEL/train.* and holdout.*, and keep none. Repeatable.",
     ),
 ]
 KeyFile = Annotated[
@@ -60,7 +64,11 @@ Prior = Annotated[
     float | None,
     typer.Option("--prior", metavar="SHARE", help="Share of attacks, above 0 and below 1, to give probabilities for."),
 ]
-AllowFile = Annotated[
-    Path | None,
-    typer.Option("--allow", metavar="FILE", help="Clients known to rescore training customers, one a line."),
+AllowFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--allow",
+        metavar="FILE",
+        help="Clients known to rescore training customers, one a line. Repeatable.",
+    ),
 ]

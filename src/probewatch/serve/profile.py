@@ -15,7 +15,7 @@ COMMON = 0.5  # share of others that are training records, above which a record 
 SHOWN_MODELS = 5
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from probewatch.data.fields import FieldMap
     from probewatch.data.profile import Profile, Profiles
@@ -67,14 +67,17 @@ def profile(
     _show(made, files, where, screen)
 
 
-def chosen_profiles(profiles: Path | None, targets: Path | None, key: Path | None, screen: Screen) -> Profiles:
+def chosen_profiles(
+    profiles: Path | None, targets: Sequence[Path] | None, key: Path | None, screen: Screen
+) -> Profiles:
     """The profiles that a verb was given; those of ``targets`` are made and not kept.
 
     Raises:
-        ConfigError: both a folder of profiles and one of targets, or a key without profiles.
+        ConfigError: both a folder of profiles and one of targets, a key without profiles, or a model that two folders
+            have.
         ProfileError: they cannot be read or made.
     """
-    if profiles is not None and targets is not None:
+    if profiles is not None and targets:
         raise ConfigError("--profiles and --targets are both given, expected one of them.")
     if key is not None and profiles is None:
         raise ConfigError("--key is given without --profiles DIR, whose key it is.")
@@ -82,14 +85,19 @@ def chosen_profiles(profiles: Path | None, targets: Path | None, key: Path | Non
         from probewatch.data.profiles import read_profiles
 
         return read_profiles(profiles, key)
-    if targets is not None:
+    made: dict[str, Profile] = {}
+    for folder in targets or ():
         from probewatch.data.owned import read_targets
 
-        made, told = read_targets(targets)
+        found, told = read_targets(folder)
+        if twice := made.keys() & found.keys():
+            raise ConfigError(
+                f"{folder}: has the model {min(twice)!r}, as an earlier --targets has, expected one of it."
+            )
         for sentence in told:
             screen.note(sentence)
-        return made
-    return {}
+        made |= found
+    return made
 
 
 def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Screen) -> dict[str, Any]:

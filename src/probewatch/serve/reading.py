@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,9 @@ def choose_detector(arguments: list[str], *, live: bool = False) -> tuple[Bundle
     return read_bundle(arguments[0]), arguments[1:]
 
 
-def label_sessions(log: Log, labels: Path | None, allow: Path | None, profiles: Profiles, screen: Screen) -> Labelled:
+def label_sessions(
+    log: Log, labels: Sequence[Path] | None, allow: Sequence[Path] | None, profiles: Profiles, screen: Screen
+) -> Labelled:
     """The log's sessions with what the labels and the allow-list say of them, and the profiles of their models.
 
     Raises:
@@ -98,13 +100,13 @@ def label_sessions(log: Log, labels: Path | None, allow: Path | None, profiles: 
     sessions = log.all_sessions()
     label, family = sessions.label, np.full(sessions.session.shape, "", object)
     actor, other, target = None, None, None
-    if labels is not None:
-        matched = read_labels(labels).match(sessions.session, sessions.client)
+    if labels:
+        matched = read_labels(*labels).match(sessions.session, sessions.client)
         label, family, target = matched.label, matched.family, matched.target
         actor, other = matched.actor, matched.other
         for sentence in matched.warnings:
             screen.note(sentence)
-    clients = read_allow(allow) if allow else frozenset()
+    clients = read_allow(*allow or ())
     allowed = np.array([client in clients for client in sessions.client], bool)
     return Labelled(sessions, label, family, allowed, log.sha256, profiles, actor, other, target)
 

@@ -13,7 +13,7 @@ import typer
 from probewatch.data.wording import listed
 from probewatch.errors import ConfigError, OutputError
 from probewatch.serve.exits import name_of
-from probewatch.serve.options import AllowFile, Gap, Json, KeyFile, Map, ProfilesDir, Quiet, TargetsDir
+from probewatch.serve.options import AllowFiles, Gap, Json, KeyFile, Map, ProfilesDir, Quiet, TargetsDirs
 from probewatch.serve.profile import chosen_profiles
 from probewatch.serve.steering import TICK_S, Consumed, Pace, Signals
 
@@ -62,9 +62,9 @@ def watch(
         float | None, typer.Option(metavar="N", min=0.001, help="Replay so many times faster than it was.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
-    allow: AllowFile = None,
+    allow: AllowFiles = None,
     profiles: ProfilesDir = None,
-    targets: TargetsDir = None,
+    targets: TargetsDirs = None,
     key: KeyFile = None,
     fields: Map = None,
     gap: Gap = _GAP,
@@ -106,7 +106,7 @@ def watch(
     limits = Limits(
         gap_s=gap, idle_s=idle, max_sessions=max_sessions, tolerance_s=0.0 if logs else tolerance, quiet_s=quiet_after
     )
-    allowed = read_allow(allow) if allow else frozenset[str]()
+    allowed = read_allow(*allow or ())
     known = chosen_profiles(profiles, targets, key, screen)
     scorer = StreamScorer.open(bundle, state=state, threshold=threshold, allow=allowed, limits=limits, profiles=known)
     run = _Watch(scorer, screen, metrics, commit_every)
