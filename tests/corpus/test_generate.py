@@ -333,3 +333,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [".partial"]
     assert start(tmp_path / "killed").wait() == 0
     assert _hashes(tmp_path / "killed") == _hashes(tmp_path / "whole")
+
+
+def test_corpora_of_two_models_repeat_nothing_with_the_same_seed(tmp_path: Path) -> None:
+    names, gaps = [], []
+    for salt in ("credit", "churn"):
+        make_corpus([_subject()], FEW, tmp_path / salt, salt=salt)
+        with read_logs([tmp_path / salt / "events.jsonl.gz"]) as log:
+            sessions = log.all_sessions()
+        names.append({*sessions.session, *sessions.client})
+        times = np.split(sessions.time_s, sessions.offsets[1:-1])
+        gaps.append({np.diff(one).round(3).tobytes() for one in times if len(one) > 1})
+    assert not names[0] & names[1]
+    assert not gaps[0] & gaps[1]

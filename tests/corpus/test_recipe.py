@@ -48,14 +48,6 @@ def test_the_plan_has_the_sessions_and_shares_of_the_recipe() -> None:
     assert plan_runs(recipe, 3) == runs and plan_runs(Recipe(sessions=300, seed=3), 3) != runs
 
 
-def test_two_models_share_no_names_with_the_same_seed() -> None:
-    names = [
-        {name for run in plan_runs(Recipe(sessions=300), 1, salt) for name in (*run.tasks, *run.actor.clients)}
-        for salt in ("", "credit", "churn")
-    ]
-    assert len(set.union(*names)) == sum(map(len, names))
-
-
 def test_a_client_keeps_to_one_use_of_one_model() -> None:
     uses: dict[str, set[tuple[object, ...]]] = {}
     for run in plan_runs(Recipe(sessions=400, seed=1), 2):

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def make_corpus(
         recipe: every choice.
         folder: for ``events.jsonl.gz`` (or ``events.parquet``), ``labels.csv``, ``allow.txt``,
             ``targets/NAME/train.jsonl.gz`` and ``holdout.jsonl.gz``, and ``manifest.json``.
-        salt: with another one clients and sessions have other names, so that corpora can be read as one log.
+        salt: with another one the same seed gives other clients, who ask at other times: corpora that are to be read as
+            one log must not repeat one another.
         note: is told what becomes of an earlier run that was stopped.
 
     Returns:
@@ -78,7 +80,8 @@ def make_corpus(
     say = told or (lambda what, done, total: None)
     key = parameters(subjects, recipe, f"{START}Z", WAVE)
     partial = _partial(folder, key, note or (lambda text: None))
-    runs = plan_runs(recipe, len(subjects), salt)
+    recipe = replace(recipe, seed=_salted(recipe.seed, salt)) if salt else recipe
+    runs = plan_runs(recipe, len(subjects))
     _recall_trouble(subjects, partial)
     try:
         owners = _ask_owners(subjects, partial)
@@ -102,6 +105,10 @@ def make_corpus(
     _move_all(ready, folder)
     shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def _salted(seed: int, salt: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {salt}".encode("utf-8", "surrogatepass")).digest()[:4], "little")
 
 
 def _partial(folder: Path, key: dict[str, Any], note: Callable[[str], None]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,14 +59,13 @@ class Run:
     lengths: tuple[int, ...]
 
 
-def plan_runs(recipe: Recipe, targets: int, salt: str = "") -> list[Run]:
+def plan_runs(recipe: Recipe, targets: int) -> list[Run]:
     """The runs of a corpus of ``recipe.sessions`` sessions over so many targets.
 
-    Lengths and paces are drawn for attackers and benign clients alike, whatever the family. With another ``salt`` all
-    names are others.
+    Lengths and paces are drawn for attackers and benign clients alike, whatever the family.
     """
     random = np.random.default_rng([recipe.seed, 1])
-    names = _Names(random, salt)
+    names = _Names(random)
     runs: list[Run] = []
     for attack, family, sessions in _quotas(recipe):
         target = int(random.integers(targets))
@@ -152,15 +150,10 @@ class _Names:
     """Draws names that no one else has. Has state: those given."""
 
     random: np.random.Generator
-    salt: str
     given: set[str] = field(default_factory=set)
 
     def draw(self, kind: str, digits: int) -> str:
-        while (name := f"{kind}_{self._digits(digits)}") in self.given:
+        while (name := f"{kind}_{int(self.random.integers(16**digits)):0{digits}x}") in self.given:
             pass
         self.given.add(name)
         return name
-
-    def _digits(self, count: int) -> str:
-        drawn = f"{int(self.random.integers(16**count)):0{count}x}"
-        return hashlib.sha256(f"{self.salt} {drawn}".encode()).hexdigest()[:count] if self.salt else drawn
