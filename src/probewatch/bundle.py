@@ -241,7 +241,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: damaged ({error}); train the bundle again.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != "probewatch":
-        raise BundleError(f"{path}: not a Probewatch manifest; train the bundle with `probewatch train`.")
+        is_corpus = isinstance(manifest, dict) and (folder / "labels.csv").exists()
+        instead = f"it is a corpus's, whose log is {folder}/events.*" if is_corpus else "train one: `probewatch train`"
+        raise BundleError(f"{path}: not a detector's manifest; {instead}.")
     if manifest.get("version") != VERSION:
         raise BundleError(
             f"{path}: bundle version {manifest.get('version')!r}, expected {VERSION}; train it again with this release."

@@ -92,7 +92,7 @@ def test_a_file_without_the_fields_is_refused_with_what_to_give(tmp_path: Path) 
     with pytest.raises(LogError, match=r"field 'inputs' is null, expected a list .* looked for in 'featureVector'"):
         read_records(path)
     mapped = FieldMap.from_table({"fields": {"inputs": "y"}}, records=True)  # records have no client and no time
-    with pytest.raises(LogError, match=r"looked for in 'y'; .* give a field mapping with \[fields\] inputs"):
+    with pytest.raises(LogError, match=r"looked for in 'y', .* give a field mapping with \[fields\] inputs"):
         read_records(path, mapped)
     bare = tmp_path / "records.csv"
     bare.write_text("x1,x2\n1,2\n")

@@ -307,7 +307,7 @@ def test_verdicts_are_packed_where_the_name_says_so(
 def test_a_network_is_told_in_words(bundle: Bundle) -> None:
     shown = " ".join(_run("inspect", bundle.folder).stdout.split())
     reads = f"reads {len(bundle.features)} features"
-    assert f"2, each an LSTM of 1 layer of 8 units that {reads}, with dropout 0.5" in shown
+    assert f"2 networks, each an LSTM of 1 layer of 8 units that {reads}, with dropout 0.5" in shown
     for text in (shown, (bundle.folder / "README.md").read_text()):
         assert "LSTMClassifier" not in text and "(lstm)" not in text
 

@@ -90,7 +90,7 @@ def test_a_callable_is_attacked_in_its_own_words(files: Path, tmp_path: Path, mo
     assert done.exit_code == 0, done.output
     assert "30 sessions" in done.stdout and "threshold_confidence" in done.stdout
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    told = manifest["models"]["my_credit_model"]
+    told = manifest["models"]["my_credit_model.predict"]
     assert told["model"] == "my_credit_model:predict" and told["columns"] == ["job", "income"]
     assert (tmp_path / "events.parquet").exists()
 

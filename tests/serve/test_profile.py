@@ -141,9 +141,26 @@ def test_logs_of_several_models_bring_their_labels_and_targets_each(
     whole = _run("evaluate", profiled.folder, log, "--labels", labels, *both[:2], "--out", tmp_path / "w", "--json")
     assert json.loads(told.stdout)["roc_auc"] == json.loads(whole.stdout)["roc_auc"]
     again = ("--targets", targets, "--targets", targets)
-    assert "as an earlier --targets has" in _run("score", profiled.folder, log, *again, code=2).stderr.replace(
-        "\n", " "
-    )
+    assert "as a folder before it has" in _run("score", profiled.folder, log, *again, code=2).stderr.replace("\n", " ")
+
+
+def test_several_folders_make_one_of_profiles_and_a_mistake_leaves_no_key(targets: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("train", "holdout")):
+        _records(tmp_path / "t" / "churn" / f"{name}.jsonl", 30, number)
+    both = ("--targets", targets, "--targets", tmp_path / "t")
+    made = json.loads(_run("profile", *both, "--out", tmp_path / "p", "--json").stdout)
+    assert [one["model"] for one in made["profiles"]] == ["credit", "churn"]
+    _run("profile", "--targets", tmp_path, "--out", tmp_path / "q", code=2)
+    assert not (tmp_path / "q").exists()
+
+
+def test_records_without_confidences_are_told(tmp_path: Path) -> None:
+    for name in ("train", "holdout"):
+        lines = [f'{{"featureVector": [{number}, {len(name)}]}}' for number in range(60)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    files = ("--train", tmp_path / "train.jsonl", "--holdout", tmp_path / "holdout.jsonl")
+    told = _run("profile", *files, "--model", "credit", "--out", tmp_path / "p").stderr
+    assert "there are no confidences of one kind" in " ".join(told.split())
 
 
 def test_score_says_once_which_models_have_no_profile(

@@ -22,6 +22,7 @@ from probewatch.errors import ConfigError, TargetError
 
 ONE = ("$row", "$record")  # placeholders of one query a request
 MANY = ("$rows", "$records")  # of several
+UNKNOWN_CALLER = (401, 403, 407)
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that another attempt may cure
 KEPT_TROUBLE = 1000  # sentences about failed attempts that are kept
 SHOWN_REPLY = 200  # characters of a reply that an error shows
@@ -139,7 +140,8 @@ class Endpoint:
                 if 200 <= status < 300:
                     return self._parse(reply)
                 if status not in PASSING:
-                    raise TargetError(f"{self.shown} refuses a query with {problem}.")
+                    asked = "--header (a key?)" if status in UNKNOWN_CALLER else "--body (the form of a request)"
+                    raise TargetError(f"{self.shown} refuses a query with {problem}; see {asked}.")
             except (OSError, http.client.HTTPException) as error:
                 problem, wait_s = f"{type(error).__name__}: {error}", 0.0
             self._note(f"attempt {attempt} of {self._limits.attempts}: {problem}", len(inputs))

@@ -65,7 +65,9 @@ class Target:
         except (TargetError, ConfigError, KeyboardInterrupt):
             raise
         except Exception as error:  # whatever a user's own model raises
-            raise TargetError(f"{self.name}: the model fails with {type(error).__name__}: {error}.") from error
+            raise TargetError(
+                f"{self.name}: the model fails with {type(error).__name__}: {str(error).rstrip('.')}."
+            ) from error
         self.asked += self._repeated - repeated
         answers = check_answers(found, len(inputs), self.classes, self.name)
         return answers if self._decimals is None else answers.round(self._decimals)

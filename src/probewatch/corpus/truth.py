@@ -135,7 +135,7 @@ def _reading(interval: list[float] | None) -> str:
         return "confidence gives members away"
     if interval[1] < 0.5:
         return "its members happen to be the harder records: confidence says nothing, attacks below 0.5 are no bug"
-    return "confidence gives no member away, the model is robust: attacks near 0.5 are no bug"
+    return "confidence does not show members on so many records: attacks near 0.5 are no bug"
 
 
 def _mean(found: Sequence[float | None]) -> float | None:

@@ -58,8 +58,11 @@ def read_records(path: Path | str, fields: FieldMap | None = None) -> Owned:
         raise MappingError(str(error).replace(TEMPLATE, RECORD_TEMPLATE)) from error
     except LogError as error:
         told = str(error).replace("a log of queries", "records")
-        where = f" Inputs were looked for in {mapped.inputs!r}; if they stand elsewhere," if "'inputs'" in told else ""
-        where += f" give a field mapping with {RECORD_TEMPLATE}." if where else ""
+        where = (
+            f" Inputs were looked for in {mapped.inputs!r}, and the model's confidence beside them, as in a corpus's"
+            f" targets/; if they stand elsewhere, give a field mapping with {RECORD_TEMPLATE}."
+        )
+        where = where if "'inputs'" in told else ""
         raise LogError(told + where) from error
     inputs = sessions.inputs.reshape(len(sessions.time_s), -1)  # of one width: others are rejected
     return Owned(Records(inputs, sessions.confidence), counts, rejected)

@@ -103,8 +103,8 @@ def read_key(path: Path | str) -> Key:
     return key
 
 
-def take_key(path: Path | str) -> Key:
-    """The key in a file, which is made of random bytes, for its owner's eyes only, if it is not there.
+def take_key(path: Path | str, offered: Key | None = None) -> Key:
+    """The key in a file, which is made, for its owner's eyes only, if it is not there: of ``offered`` or random bytes.
 
     Raises:
         ProfileError: it cannot be read or written, or holds no key.
@@ -113,7 +113,7 @@ def take_key(path: Path | str) -> Key:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_key().hex() + "\n")
+            file.write((offered or new_key()).hex() + "\n")
     except FileExistsError:
         pass
     except OSError as error:

@@ -51,7 +51,8 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], models: 
     made = (
         f"{counted(data['train'], 'session')} trained it, {data['valid']:,} validated it, {data['test']:,} tested it "
         f"once (split: {config['split']}, seed {config['split_seed']}); {data['attack_share']:.0%} of the labelled "
-        f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients. It reads "
+        f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients, and"
+        f" {data['other']:,} of attacks on something else than membership. It reads "
         f"{counted(len(manifest['features']), 'feature')} into {counted(config['folds'], 'network')}:"
         f" {manifest['network']}{_trees(config, models)}."
     )

@@ -162,6 +162,7 @@ def _describe(data: Labelled, split: Split) -> dict[str, Any]:
         "valid": len(split.valid),
         "test": len(split.test),
         "allowed": int(data.allowed.sum()),
+        "other": int(data.elsewhere.sum()),
         "attack_share": float(np.mean(data.label[known] == 1)),
     }
 

@@ -17,7 +17,7 @@ from probewatch.serve.options import (
     LabelsFiles,
     Logs,
     Map,
-    ProfilesDir,
+    ProfilesDirs,
     Quiet,
     Rejects,
     TargetsDirs,
@@ -54,7 +54,7 @@ def benchmark(
         int | None, typer.Option(metavar="N", min=1, help="Processes; as many as there are cores if not given.")
     ] = None,
     allow: AllowFiles = None,
-    profiles: ProfilesDir = None,
+    profiles: ProfilesDirs = None,
     targets: TargetsDirs = None,
     key: KeyFile = None,
     fields: Map = None,

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def corpus(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the log, its labels and the manifest.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of the log, its labels and the manifest; a corpus there is replaced."
+        ),
+    ],
     demo: Annotated[
         str | None, typer.Option(metavar="digits|cancer|wine", help="Attack a small model on scikit-learn's data.")
     ] = None,
@@ -42,7 +47,7 @@ def corpus(
         Path | None, typer.Option(metavar="FILE", help="Records of the same kind that it was not trained on.")
     ] = None,
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that the model predicts.")] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name in the log.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name in the log, if not MODULE.NAME or model.")] = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings of the mix.")] = None,
     sessions: Annotated[int | None, typer.Option(metavar="N", help="Sessions in all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every draw.")] = None,
@@ -179,7 +184,7 @@ def _own_subject(
     records = len(pools.members) + len(pools.holdout)
     budget = max_queries or recipe.budget + records
     described |= {"query_budget": budget, "columns": list(table.columns), "answers_rounded_to": 6}
-    named = name or (str(model).partition(":")[0] if model else "model")
+    named = name or (model.replace(":", ".") if model else "model")
     target = Target(named, predict, classes=len(classes), budget=budget)
     return Subject.of(target, pools, table.classes, recipe.seed, described)
 
@@ -221,6 +226,8 @@ def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
             screen.note(f"{name}: {told['retries']:,} failed requests, as: {told['trouble'][0]}")
     screen.line(f"Log: {out}   Train on it: probewatch train {out}/events.* --labels {out}/labels.csv "
                 f"--allow {out}/allow.txt --targets {out}/targets --out bundle")  # fmt: skip
+    screen.line(f"What the owner knows of it: {out}/targets   Keep it: probewatch profile --targets {out}/targets "
+                "--out profiles")  # fmt: skip
     screen.json(manifest)
 
 

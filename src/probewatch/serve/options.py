@@ -44,9 +44,9 @@ LabelsFiles = Annotated[
         help="task_id or client, is_malicious; optionally attack, actor, family, target. Repeatable.",
     ),
 ]
-ProfilesDir = Annotated[
-    Path | None,
-    typer.Option("--profiles", metavar="DIR", help="Profiles of the attacked models (probewatch profile)."),
+ProfilesDirs = Annotated[
+    list[Path] | None,
+    typer.Option("--profiles", metavar="DIR", help="Profiles of the attacked models (probewatch profile). Repeatable."),
 ]
 TargetsDirs = Annotated[
     list[Path] | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probewatch.errors import ConfigError
+from probewatch.errors import ConfigError, ProfileError
 from probewatch.serve.options import Json, KeyFile, Map, Quiet
 
 FEW = 50  # records of a kind, below which their distributions are rough
@@ -15,7 +15,7 @@ COMMON = 0.5  # share of others that are training records, above which a record 
 SHOWN_MODELS = 5
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from probewatch.data.fields import FieldMap
     from probewatch.data.profile import Profile, Profiles
@@ -32,8 +32,10 @@ def profile(
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name in the logs.")] = None,
     targets: Annotated[
-        Path | None,
-        typer.Option("--targets", metavar="DIR", help="All models at once: DIR/MODEL/train.* and holdout.*."),
+        list[Path] | None,
+        typer.Option(
+            "--targets", metavar="DIR", help="All models at once: DIR/MODEL/train.* and holdout.*. Repeatable."
+        ),
     ] = None,
     from_log: Annotated[
         list[str] | None,
@@ -46,14 +48,14 @@ def profile(
 ) -> None:
     """Keep what you know of your model as a profile: distributions and keyed hashes, and none of its records."""
     from probewatch.data.fields import FieldMap
-    from probewatch.data.profiles import KEY_FILE, take_key, write_profiles
+    from probewatch.data.profiles import KEY_FILE, new_key, read_key, take_key, write_profiles
     from probewatch.serve.screen import Screen
 
     screen = Screen(as_json=as_json, quiet=quiet)
     by_file = train is not None or holdout is not None
-    if sum((by_file, targets is not None, bool(from_log))) != 1:
+    if sum((by_file, bool(targets), bool(from_log))) != 1:
         raise ConfigError("expected one of --train FILE with --holdout FILE, --targets DIR and --from-log LOG.")
-    if targets is None and model is None:
+    if not targets and model is None:
         raise ConfigError("--model NAME is missing, expected the model's name in the logs.")
     mapped = FieldMap.load(fields, records=not from_log) if fields else None
     if from_log:
@@ -61,14 +63,16 @@ def profile(
         where = None
     else:
         where = key or out / KEY_FILE
-        secret = take_key(where)
+        secret = read_key(where) if where.exists() else new_key()
         made = _owned(train, holdout, str(model), targets, mapped, secret, screen)
+        if take_key(where, secret) != secret:
+            raise ProfileError(f"{where}: another run has made it meanwhile; run this one again.")
     files = write_profiles(out, made, secret)
     _show(made, files, where, screen)
 
 
 def chosen_profiles(
-    profiles: Path | None, targets: Sequence[Path] | None, key: Path | None, screen: Screen
+    profiles: Sequence[Path] | None, targets: Sequence[Path] | None, key: Path | None, screen: Screen
 ) -> Profiles:
     """The profiles that a verb was given; those of ``targets`` are made and not kept.
 
@@ -77,27 +81,41 @@ def chosen_profiles(
             have.
         ProfileError: they cannot be read or made.
     """
-    if profiles is not None and targets:
+    if profiles and targets:
         raise ConfigError("--profiles and --targets are both given, expected one of them.")
-    if key is not None and profiles is None:
+    if key is not None and not profiles:
         raise ConfigError("--key is given without --profiles DIR, whose key it is.")
-    if profiles is not None:
+    if profiles:
         from probewatch.data.profiles import read_profiles
 
-        return read_profiles(profiles, key)
-    made: dict[str, Profile] = {}
-    for folder in targets or ():
-        from probewatch.data.owned import read_targets
+        return _together(profiles, lambda folder: read_profiles(folder, key))
+    return _made_of(targets or (), None, None, screen)
 
-        found, told = read_targets(folder)
-        if twice := made.keys() & found.keys():
-            raise ConfigError(
-                f"{folder}: has the model {min(twice)!r}, as an earlier --targets has, expected one of it."
-            )
+
+def _made_of(targets: Sequence[Path], key: bytes | None, fields: FieldMap | None, screen: Screen) -> dict[str, Profile]:
+    from probewatch.data.owned import read_targets
+
+    def read(folder: Path) -> dict[str, Profile]:
+        made, told = read_targets(folder, key, fields)
         for sentence in told:
             screen.note(sentence)
-        made |= found
-    return made
+        return made
+
+    return _together(targets, read)
+
+
+def _together(folders: Sequence[Path], read: Callable[[Path], dict[str, Profile]]) -> dict[str, Profile]:
+    """The profiles of all folders, by model."""
+    found: dict[str, Profile] = {}
+    for folder in folders:
+        own = read(folder)
+        if twice := sorted(found.keys() & own.keys()):
+            raise ConfigError(
+                f"{folder}: has the model {twice[0]!r}, as a folder before it has; leave one out, or where they are two"
+                " models, give one another name (corpus --name)."
+            )
+        found |= own
+    return found
 
 
 def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Screen) -> dict[str, Any]:
@@ -135,28 +153,25 @@ def _owned(
     train: Path | None,
     holdout: Path | None,
     model: str,
-    targets: Path | None,
+    targets: Sequence[Path] | None,
     fields: FieldMap | None,
     key: bytes,
     screen: Screen,
 ) -> dict[str, Profile]:
-    from probewatch.data.owned import read_records, read_targets
+    from probewatch.data.owned import read_records
     from probewatch.data.profile import build_profile
 
-    if targets is not None:
-        made, told = read_targets(targets, key, fields)
-    elif train is None or holdout is None:
+    if targets:
+        return _made_of(targets, key, fields, screen)
+    if train is None or holdout is None:
         raise ConfigError(
             f"--{'holdout' if holdout is None else 'train'} FILE is missing: a profile sets training records"
             " against others; without records there is --from-log LOG."
         )
-    else:
-        own = [read_records(path, fields) for path in (train, holdout)]
-        told = own[0].told + own[1].told
-        made = {model: build_profile(own[0].records, own[1].records, key, model)}
-    for sentence in told:
+    own = [read_records(path, fields) for path in (train, holdout)]
+    for sentence in own[0].told + own[1].told:
         screen.note(sentence)
-    return made
+    return {model: build_profile(own[0].records, own[1].records, key, model)}
 
 
 def _estimated(logs: list[str], fields: FieldMap | None, model: str, screen: Screen) -> Profile:
@@ -202,6 +217,11 @@ def _show(made: Profiles, files: list[Path], key: Path | None, screen: Screen) -
             screen.note(
                 f"{name_of(name)}: {one.rate:.0%} of the others are training records too, so touching one tells little;"
                 " are the two files apart?"
+            )
+        if not len(one.edges) and not one.estimated:
+            screen.note(
+                f"{name_of(name)}: there are no confidences of one kind of records or both, so it cannot tell how the"
+                " model answers training records; map the field of the model's own answers (confidence)."
             )
     if any(one.estimated for one in made.values()):
         screen.note("Estimated from a log: it knows no training records, so it tells nothing of membership.")

@@ -184,7 +184,7 @@ def told_losses(screen: Screen, bar: Callable[[float, float, str], None]) -> Cal
 def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> None:
     """The outcome of ``train``."""
     report = bundle.folder / "report"
-    screen.note(f"Trained on {bundle.manifest['device']}: {bundle.manifest['network']}.")
+    screen.note(f"Trained on {bundle.manifest['device']}: {_readers(bundle.manifest)}.")
     screen.table(figures_table(metrics))
     for sentence in [*remarks(metrics), *_threshold_lines(bundle, metrics), *_view_lines(metrics.get("views") or {})]:
         screen.line(sentence)
@@ -290,13 +290,20 @@ def _available(summary: dict[str, Any]) -> dict[str, str]:
     return {"features": told, "more with a profile": " and ".join(parts) or "none: it needs confidences or inputs"}
 
 
+def _readers(manifest: Mapping[str, Any]) -> str:
+    """What reads the features, in words."""
+    config, one = manifest["config"], manifest["network"]
+    trees = ", and boosted trees of every query's features" if config["trees"] and not config["bidirectional"] else ""
+    return (f"{config['folds']} networks, each {one}" if config["folds"] > 1 else one) + trees
+
+
 def _manifest_pairs(manifest: Any) -> dict[str, object]:
     data, metrics, config = manifest["data"], manifest["metrics"], manifest["config"]
     return {
         "features": f"{len(manifest['features'])}: {listed(manifest['features'])}",
         "threshold": f"{manifest['threshold']:.4f} on the {manifest['decision']} score",
         "streams": "yes" if manifest["streams"] else "no: it reads a session from both ends, so it needs it whole",
-        "networks": f"{config['folds']}, each {manifest['network']}" if config["folds"] > 1 else manifest["network"],
+        "made of": _readers(manifest),
         "trained on": f"{counted(data['train'], 'session')}, validated on {data['valid']}, tested on {data['test']}"
         f" (split: {config['split']}); {data['attack_share']:.0%} attacks",
         "models": listed(name or "(none)" for name in data["models"]),

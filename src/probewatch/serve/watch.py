@@ -13,7 +13,7 @@ import typer
 from probewatch.data.wording import listed
 from probewatch.errors import ConfigError, OutputError
 from probewatch.serve.exits import name_of
-from probewatch.serve.options import AllowFiles, Gap, Json, KeyFile, Map, ProfilesDir, Quiet, TargetsDirs
+from probewatch.serve.options import AllowFiles, Gap, Json, KeyFile, Map, ProfilesDirs, Quiet, TargetsDirs
 from probewatch.serve.profile import chosen_profiles
 from probewatch.serve.steering import TICK_S, Consumed, Pace, Signals
 
@@ -49,7 +49,10 @@ def watch(
         Path | None, typer.Option(metavar="FILE", help="Keep everything here, so that a killed watch goes on.")
     ] = None,
     alerts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append findings here instead of printing them.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Append findings here; standard output has none of them, and notes tell each."
+        ),
     ] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Post findings here too.")] = None,
     dead_letter: Annotated[
@@ -63,7 +66,7 @@ def watch(
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="T", min=0.0, max=1.0, help="Alert at this score.")] = None,
     allow: AllowFiles = None,
-    profiles: ProfilesDir = None,
+    profiles: ProfilesDirs = None,
     targets: TargetsDirs = None,
     key: KeyFile = None,
     fields: Map = None,
@@ -109,6 +112,8 @@ def watch(
     allowed = read_allow(*allow or ())
     known = chosen_profiles(profiles, targets, key, screen)
     scorer = StreamScorer.open(bundle, state=state, threshold=threshold, allow=allowed, limits=limits, profiles=known)
+    if done := int(scorer.counts()["events"]):
+        screen.note(f"{state}: goes on after {done:,} events of earlier runs.")
     run = _Watch(scorer, screen, metrics, commit_every)
     try:
         run.open_sinks(alerts, webhook, dead_letter)
