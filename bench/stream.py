@@ -46,13 +46,14 @@ FIRST_SCORE = (
 
 def train(folder: Path, config: Path | None) -> Bundle:
     """A bundle of the default preset's shape, after one epoch."""
+    from probewatch.learn.budget import read_settings
     from probewatch.learn.detector import train_detector
     from probewatch.learn.labelled import Labelled
-    from probewatch.learn.presets import PRESETS, read_config
+    from probewatch.learn.presets import PRESETS
 
     sessions = make_sessions(400, 30, inputs=INPUTS)
     label = (np.arange(400) // 2 % 2).astype(np.int8)
-    preset = read_config(config, PRESETS["default"]) if config else PRESETS["default"]
+    preset = read_settings(config, PRESETS["default"])[0] if config else PRESETS["default"]
     preset = dataclasses.replace(preset, epochs=1)
     labelled = Labelled(sessions, label, np.full(400, "", object), np.zeros(400, bool), "")
     return train_detector(labelled, preset, folder, rivals=False)[0]

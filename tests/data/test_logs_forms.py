@@ -258,9 +258,27 @@ def test_a_header_that_has_a_mapped_column_twice_is_refused(tmp_path: Path) -> N
 
 def test_a_header_that_is_no_csv_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("client,t," + "x" * 200_000 + "\nu,1,2\n")
-    with pytest.raises(MappingError, match=r"a\.csv: its header is not CSV \(field larger"):
+    path.write_bytes(b"client,t\rx\nu,1,2\n")
+    with pytest.raises(MappingError, match=r"a\.csv: its header is not CSV \(new-line"):
         read_logs([path], fields=FieldMap(client="client", time="t"))
+
+
+def test_a_broken_line_costs_its_long_neighbours_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    cell = '"[' + ",".join(["1.25"] * 40_000) + ']"'
+    path.write_text(
+        "\n".join(["u,t,x", f"a,1.7e9,{cell}", '"a,5,[1]', f"a,1.7e9,{cell}", "b\rc,1.7e9,", "d,1.7e9,"]) + "\n"
+    )
+    with read_logs([path], fields=FieldMap(client="u", time="t", inputs="x")) as log:
+        assert (log.counts.events, log.counts.rejects, len(log.all_sessions().inputs)) == (3, 2, 80_000)
+
+
+def test_a_folder_named_like_a_partition_is_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "client=zzz" / "a.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"client": ["alice", "bob"], "t": [1.7e9, 1.7e9]}), path)
+    with read_logs([path], fields=FieldMap(client="client", time="t")) as log:
+        assert set(log.all_sessions().client) == {"alice", "bob"}
 
 
 @pytest.mark.parametrize("key", ["x\n1", 'say "x"', "a.b", '"'])

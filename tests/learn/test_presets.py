@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from probewatch.errors import ConfigError
-from probewatch.learn.presets import PRESETS, Config, read_config
+from probewatch.learn.budget import read_settings
+from probewatch.learn.presets import PRESETS, Config
 
 
 def test_the_article_preset_is_the_articles_system() -> None:
@@ -23,7 +24,7 @@ def test_the_article_preset_is_the_articles_system() -> None:
 def test_a_toml_file_changes_what_it_names(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('hidden = 32\nfeatures = ["log_odds", "log_gap"]\nlearning_rate = 1\nbalanced = false\n')
-    config = read_config(path, Config())
+    config = read_settings(path, Config())[0]
     assert (config.hidden, config.features, config.balanced) == (32, ("log_odds", "log_gap"), False)
     assert config.learning_rate == 1.0
     assert config.batch == Config().batch
@@ -33,7 +34,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('hiden = 32\nbatch = "many"\nepochs = 1.5\nbalanced = 1\n')
     with pytest.raises(ConfigError, match=r"mine\.toml: The configuration is wrong") as told:
-        read_config(path, Config())
+        read_settings(path, Config())[0]
     for part in ("'hiden' is no setting", "batch is 'many', expected a whole number", "epochs is 1.5", "balanced is 1"):
         assert part in str(told.value)
 
@@ -55,7 +56,7 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="the configuration is not TOML"):
-        read_config(path, Config())
+        read_settings(path, Config())[0]
 
 
 def test_json_form_makes_the_same_configuration_again() -> None:

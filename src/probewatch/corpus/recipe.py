@@ -116,7 +116,7 @@ def read_recipe(path: Path, base: Recipe) -> Recipe:
     """
     try:
         settings = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a recipe in TOML form: {error}.") from error
     try:
         return base.with_changes(settings)

@@ -145,7 +145,7 @@ class FieldMap:
             table = tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
             raise MappingError(f"{path}: the field mapping cannot be read ({error.strerror}).") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MappingError(f"{path}: the field mapping is not TOML ({error}).") from error
         try:
             return cls.from_table(table, records=records)

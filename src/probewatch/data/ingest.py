@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -247,17 +248,15 @@ def first_texts(block: Block) -> list[str]:
 
 
 def _is_hashed(fields: FieldMap, texts: Sequence[str]) -> bool:
-    """Whether the first value in the place of the inputs is a text."""
+    """Whether most of the first values in the place of the inputs are texts."""
     if not isinstance(fields.inputs, str):
         return False
+    found = []
     for text in texts:
-        try:
-            value = fields.find(json.loads(text), "inputs")
-        except (ValueError, RecursionError):
-            continue
-        if value is not None:
-            return isinstance(value, str)
-    return False
+        with suppress(ValueError, RecursionError):
+            found.append(fields.find(json.loads(text), "inputs"))
+    values = [value for value in found if value is not None]
+    return sum(isinstance(value, str) for value in values) > len(values) / 2
 
 
 def _is_in(path: str, names: set[str]) -> bool:

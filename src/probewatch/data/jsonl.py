@@ -14,6 +14,7 @@ import pyarrow as pa
 from probewatch.data.fields import FieldMap, split_path
 from probewatch.data.lines import Block
 from probewatch.data.spool import (
+    BAD_CLIENT,
     EVENT,
     TEXTS,
     Spool,
@@ -34,17 +35,22 @@ class LineReader:
     """Reads blocks of JSON lines into a spool; may be called from several threads at once.
 
     There are two ways, with the same outcome. ``read_ndjson`` is more than twice as fast, gives a row
-    of nulls for a malformed line and cannot tell an absent input vector from one that is no list; it
-    also takes files only, so each block becomes one. Where it does not give a row for every line, or
-    a vector is missing, ``json_transform`` reads the block's lines one by one.
+    of nulls for a malformed line and cannot tell an absent input vector from one that is no list, nor an
+    object from a text that looks like one; it also takes files only, so each block becomes one. Where it
+    does not give a row for every line, a vector is missing or a name looks like an object,
+    ``json_transform`` reads the block's lines one by one.
     """
 
     def __init__(self, spool: Spool, fields: FieldMap) -> None:
         self._spool = spool
         self._fields = fields
         self._columns = _columns(_shape(fields))
-        self._fast = _raw_query(fields, source="{source}", line="row_number() OVER () - 1 + {first}", no_list="false")
-        self._slow = _raw_query(fields, source=_transformed(fields), line="line", no_list=_no_list(fields))
+        self._fast = _raw_query(
+            fields, "{source}", "row_number() OVER () - 1 + {first}", no_list="false", no_name=_looks_nested(fields)
+        )
+        self._slow = _raw_query(
+            fields, _transformed(fields), "line", no_list=_no_list(fields), no_name=_is_nested(fields)
+        )
 
     def read(self, block: Block, *, base: int) -> list[tuple[int, int]]:
         """Check and keep a block's lines, whose first arrives at ``base`` + its number.
@@ -82,8 +88,8 @@ class LineReader:
             raise
         except duckdb.Error:
             rows, found = 0, []
-        one_list = isinstance(self._fields.inputs, str)
-        whole = rows == len(block) and not (one_list and any(problem == EVENT for _, problem in found))
+        unsure = {BAD_CLIENT, EVENT} if isinstance(self._fields.inputs, str) else {BAD_CLIENT}
+        whole = rows == len(block) and unsure.isdisjoint(problem for _, problem in found)
         cursor.execute("COMMIT" if whole else "ROLLBACK")
         return found if whole else None
 
@@ -99,14 +105,15 @@ class LineReader:
         cursor.execute(insert_statement(self._slow, self._fields, base=base)).fetchall()
 
 
-def _raw_query(fields: FieldMap, *, source: str, line: str, no_list: str) -> str:
+def _raw_query(fields: FieldMap, source: str, line: str, *, no_list: str, no_name: str) -> str:
     columns = [f"{line} AS line"]
     for name, column in TEXTS.items():
         path = getattr(fields, name)
         value = absent(fields.stand_in(name)) if path is None else _reference(path)
         value = f"nullif({value}, '')" if path and name in ("client", "session") else value
         columns.append(f"{value} AS {quote_name(column)}")
-    return f"SELECT {', '.join([*columns, f'{_inputs(fields)} AS inputs', f'{no_list} AS no_list'])} FROM {source}"
+    columns += [f"{_inputs(fields)} AS inputs", f"{no_list} AS no_list", f"{no_name} AS no_name"]
+    return f"SELECT {', '.join(columns)} FROM {source}"
 
 
 def _inputs(fields: FieldMap) -> str:
@@ -126,9 +133,30 @@ def _transformed(fields: FieldMap) -> str:
 def _no_list(fields: FieldMap) -> str:
     if not isinstance(fields.inputs, str):
         return "false"
-    keys = [json.dumps(key, ensure_ascii=False) for key in split_path(fields.inputs)]
-    kind = f"json_type(text, {quote_text('$.' + '.'.join(keys))})"
+    kind = _json_type(fields.inputs)
     return f"CASE WHEN {_reference(fields.inputs)} IS NULL THEN coalesce({kind}, 'NULL') <> 'NULL' ELSE false END"
+
+
+def _names(fields: FieldMap) -> list[str]:
+    return [path for path in (fields.client, fields.session) if path]
+
+
+def _looks_nested(fields: FieldMap) -> str:
+    """Whether a client or session may be a list or an object: whatever begins as one."""
+    values = [_reference(path) for path in _names(fields)]
+    found = [f"{value} BETWEEN '{one}' AND '{one}~'" for value in values for one in "[{"]
+    return f"coalesce({' OR '.join(found)}, false)" if found else "false"
+
+
+def _is_nested(fields: FieldMap) -> str:
+    """Whether one is."""
+    found = [f"coalesce({_json_type(path)}, '') IN ('ARRAY', 'OBJECT')" for path in _names(fields)]
+    return " OR ".join(found) or "false"
+
+
+def _json_type(path: str) -> str:
+    keys = [json.dumps(key, ensure_ascii=False) for key in split_path(path)]
+    return f"json_type(text, {quote_text('$.' + '.'.join(keys))})"
 
 
 def _reference(path: str) -> str:

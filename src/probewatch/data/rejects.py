@@ -206,8 +206,6 @@ def _describe(name: str, value: Any) -> str:
         kinds = [kind_of(_as_number(one)) for one in value]
         wrong = [at for at, kind in enumerate(kinds) if kind not in ("a number", "a negative number")]
         return kind_of(value) + (f", of which value {wrong[0] + 1} is {kinds[wrong[0]]}" if wrong else "")
-    if name == "client" and isinstance(value, str):
-        return "text that begins like a list or an object"
     return kind_of(value)
 
 

@@ -62,7 +62,7 @@ TYPED = """SELECT *,
     ) AS time_s,
     TRY_CAST(confidence AS DOUBLE) AS probability,
     TRY_CAST(predicted AS DOUBLE) AS class_number,
-    len(inputs) AS width,
+    nullif(len(inputs), 0) AS width,
     CASE lower(label) WHEN '1' THEN 1 WHEN 'true' THEN 1 WHEN '0' THEN 0 WHEN 'false' THEN 0 END AS mark
 FROM ({raw})"""
 
@@ -70,13 +70,14 @@ FROM ({raw})"""
 JUDGED = """SELECT *, CASE
     WHEN event_type <> {query_event} THEN {SKIPPED}
     WHEN client IS NULL AND session IS NULL THEN {NO_CLIENT}
-    WHEN client BETWEEN '{{' AND '{{~' OR client BETWEEN '[' AND '[~'
-        OR session BETWEEN '{{' AND '{{~' OR session BETWEEN '[' AND '[~' THEN {BAD_CLIENT}
+    WHEN no_name THEN {BAD_CLIENT}
     WHEN "time" IS NULL THEN {NO_TIME}
     WHEN time_s IS NULL OR NOT time_s BETWEEN 0 AND 253402300800 THEN {BAD_TIME}
     WHEN confidence IS NOT NULL AND (probability IS NULL OR NOT probability BETWEEN 0 AND 1) THEN {BAD_CONFIDENCE}
-    WHEN {bare_is_wrong} AND inputs IS NULL THEN {BAD_INPUTS}
-    WHEN no_list OR list_position(inputs, NULL) IS NOT NULL OR NOT isfinite(list_sum(inputs)) THEN {BAD_INPUTS}
+    WHEN {bare_is_wrong} AND width IS NULL THEN {BAD_INPUTS}
+    WHEN no_list OR list_position(inputs, NULL) IS NOT NULL THEN {BAD_INPUTS}
+    WHEN CASE WHEN isfinite(list_sum(inputs)) THEN false
+        ELSE len(list_filter(inputs, lambda value: NOT isfinite(value))) > 0 END THEN {BAD_INPUTS}
     WHEN label IS NOT NULL AND mark IS NULL THEN {BAD_LABEL}
     ELSE {EVENT} END AS problem
 FROM ({typed})"""
@@ -87,7 +88,7 @@ INSERT = """INSERT INTO spool SELECT {base} + line, problem,
     CASE WHEN class_number BETWEEN 0 AND {EXACT} AND class_number = floor(class_number)
         THEN CAST(class_number AS BIGINT) WHEN predicted IS NULL THEN -1
         ELSE CAST(md5_number_lower(predicted) >> 2 AS BIGINT) END,
-    inputs, width, request, mark, md5_number_lower(digest)
+    inputs, width, nullif(request, ''), mark, md5_number_lower(digest)
 FROM ({judged})"""
 
 EXACT = 1 << 53  # whole numbers up to here are whole in a DOUBLE
@@ -99,7 +100,8 @@ def insert_statement(raw: str, fields: FieldMap, *, base: int) -> str:
     """SQL that checks the rows of the query ``raw`` and puts them into the spool.
 
     ``raw`` has the columns line (BIGINT), event_type, client, session, model, time, confidence, predicted, label,
-    request, digest (VARCHAR), inputs (DOUBLE[]) and no_list (BOOLEAN: something else stands where they should).
+    request, digest (VARCHAR), inputs (DOUBLE[]), no_list (BOOLEAN: something else stands where they should) and no_name
+    (BOOLEAN: a list or an object stands where client or session should).
     Rows without inputs are rejected if the lines are records.
     """
     typed = TYPED.format(raw=raw)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probewatch.data.fields import DELIMITERS, FieldMap, split_path
-from probewatch.data.lines import Block
+from probewatch.data.lines import LINE_LIMIT_BYTES, Block
 from probewatch.data.rejects import KINDS, explain
 from probewatch.data.spool import (
     EVENT,
@@ -36,6 +36,8 @@ from probewatch.errors import LogError, MappingError
 
 ROWS_A_BATCH = 65_536
 NOT_A_ROW = "not a row of the table"
+HASHED_OF = 20  # first values that tell whether a hash stands for the inputs
+csv.field_size_limit(LINE_LIMIT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def _parse_csv(
     lines = block.first_line + usable
     starts = block.starts
     content = b"".join(bytes(block.content[starts[index] : block.ends[index]]) for index in usable)
+    if content.count(b"\r") != content.count(b"\r\n"):  # Arrow would end a line there
+        return _parse_csv_slowly(block, usable, names, delimiter, rejected)
     wrong: list[tuple[int, int]] = []
 
     def note(row: Any) -> str:
@@ -222,7 +226,7 @@ def read_parquet(file: pq.ParquetFile, path: Path, fields: FieldMap) -> Iterator
     tops = {one if one in names else split_path(one)[0] for one in fields.paths()}
     row = 1
     kept = [at for at, name in enumerate(names) if name in tops]
-    source = f"read_parquet({quote_text(glob.escape(str(path)))})"
+    source = f"read_parquet({quote_text(glob.escape(str(path)))}, hive_partitioning = false)"
     try:
         # by DuckDB: before version 26 Arrow cannot read a null among lists of a fixed size
         with duckdb.connect() as connection:
@@ -251,17 +255,26 @@ def column_paths(schema: pa.Schema) -> list[str]:
 
 
 def _is_hashed(fields: FieldMap, table: pa.Table) -> bool:
-    """Whether the first value in the place of the inputs is a text, and no list or number written as one."""
+    """Whether most of the first values in the place of the inputs are texts that are no list and no number."""
     if not isinstance(fields.inputs, str):
         return False
     column = _column(table, fields.inputs).drop_null()
     if not len(column) or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return False
-    text = column[0].as_py().strip()
+    first = column.slice(0, HASHED_OF).to_pylist()
+    return sum(map(_is_name, first)) > len(first) / 2
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is neither a number nor a list.
+
+    >>> _is_name("d41d8cd9"), _is_name("[1, 2]"), _is_name(" 1e5")
+    (True, False, False)
+    """
     try:
         float(text)
     except ValueError:
-        return not text.startswith("[")
+        return not text.strip().startswith("[")
     return False
 
 
@@ -281,7 +294,9 @@ def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
     else:
         values = [_reference(schema, path) for path in fields.inputs]
         columns += [f"{vector_of(values)} AS inputs", "false AS no_list"]
-    return f"SELECT {', '.join(columns)} FROM source"
+    nested = [path for path in (fields.client, fields.session) if path and pa.types.is_nested(_type(schema, path))]
+    found = " OR ".join(f"{_reference(schema, path)} IS NOT NULL" for path in nested)
+    return f"SELECT {', '.join(columns)}, {found or 'false'} AS no_name FROM source"
 
 
 def _as_text(schema: pa.Schema, path: str) -> str:

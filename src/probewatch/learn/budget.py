@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from probewatch.data.rejects import is_finite
 from probewatch.data.wording import listed
 from probewatch.errors import ConfigError
-from probewatch.learn.presets import Config, read_config
+from probewatch.learn.presets import Config, read_table
 
 DAILY = ("max_alerts_per_day", "sessions_per_day")
 """Two settings of the command line and of a TOML file that stand for one of a run, ``max_fpr``."""
@@ -51,14 +50,9 @@ def read_settings(path: Path | str, base: Config) -> tuple[Config, dict[str, Any
     Raises:
         ConfigError: the file cannot be read or holds mistakes.
     """
-    try:
-        settings = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        settings = {}  # the reader of configurations says what is wrong
+    settings = read_table(path)
     daily = {name: settings.pop(name) for name in DAILY if name in settings}
-    if not daily:
-        return read_config(path, base), {}
-    if "max_fpr" in settings:
+    if daily and "max_fpr" in settings:
         raise ConfigError(f"{path}: max_fpr and {listed(daily)} are both set, expected one budget of false alarms.")
     try:
         return base.with_changes(settings), daily

@@ -234,19 +234,15 @@ PRESETS: dict[str, Config] = {
 }
 
 
-def read_config(path: Path | str, base: Config) -> Config:
-    """``base`` with the settings of a TOML file, which has one ``name = value`` a line.
+def read_table(path: Path | str) -> dict[str, Any]:
+    """The settings of a TOML file, which has one ``name = value`` a line.
 
     Raises:
-        ConfigError: the file cannot be read or holds mistakes.
+        ConfigError: the file cannot be read or is no TOML.
     """
     try:
-        settings = tomllib.loads(Path(path).read_text("utf-8"))
+        return tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: the configuration cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: the configuration is not TOML ({error}).") from error
-    try:
-        return base.with_changes(settings)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
