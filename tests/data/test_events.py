@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -49,3 +51,31 @@ def test_all_mistakes_are_named_at_once() -> None:
 def test_unknown_and_lacking_columns_are_named() -> None:
     with pytest.raises(DataError, match=r"lack \['time_s'\] and hold unknown \['user'\]"):
         as_events({"client": ["a"], "user": ["b"]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"time_s": ["x"]}, "time_s holds what is no number"),
+        ({"time_s": [[1.0]]}, "time_s has 2 axes"),
+        ({"confidence": [[0.5]]}, "confidence has 2 axes"),
+        ({"predicted_class": [np.nan]}, "predicted_class holds what is no number"),
+        ({"inputs": [1.0]}, "inputs are no vectors"),
+        ({"inputs": [[[1.0]]]}, "inputs are no vectors"),
+        ({"inputs": [["x"]]}, "inputs are no vectors"),
+        ({"client": [None]}, "client is empty"),
+    ],
+)
+def test_columns_of_other_kinds_are_sentences(columns: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        as_events({"client": ["a"], "time_s": [1.7e9], **columns})
+
+
+def test_what_is_no_dictionary_of_columns_is_a_sentence() -> None:
+    with pytest.raises(DataError, match="expected columns by name"):
+        as_events(None)  # type: ignore[arg-type]
+
+
+def test_what_pandas_has_for_nothing_is_nothing() -> None:
+    events = Events.of(["a", "b"], [0.0, 1.0], request=[float("nan"), None])
+    assert events.request.to_pylist() == ["", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
 from probewatch.data.events import Events
-from probewatch.data.fields import RAW
+from probewatch.data.fields import RAW, FieldMap
+from probewatch.data.live import Lines, LiveReader
 from probewatch.data.logs import read_logs
 from probewatch.data.records import Sessions
-from probewatch.errors import BundleError, ConfigError
+from probewatch.errors import BundleError, ConfigError, DataError
+from probewatch.learn.detector import train_detector
+from probewatch.learn.presets import PRESETS
 from probewatch.score.arrivals import CONFIRMED, RECENT
 from probewatch.score.batch import Scorer
 from probewatch.score.incidents import Activity
@@ -328,3 +332,59 @@ def test_batch_stream_and_what_is_compiled_ahead_are_one_compiled_step(
     command = [sys.executable, "-c", code, str(bundle.folder), str(log_files[0])]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["1"]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_hashes_in_the_place_of_inputs_are_streamed_too(bundle: Bundle, tmp_path: Path, live: bool) -> None:
+    texts = [["ab", "cd", "ab", "ab"][at % 4] + str(at // 40) for at in range(80)]
+    lines = [f'{{"c": "a", "t": {1.7e9 + at}, "p": 0.9, "x": "{text}"}}\n' for at, text in enumerate(texts)]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(lines))
+    fields = FieldMap(client="c", time="t", confidence="p", inputs="x")
+    with read_logs([path], fields=fields) as log:
+        whole = Verdicts.concat(list(Scorer(bundle).score(log.sessions(), why=False)))
+        events = Events.concat(list(log.events()))
+    if live:
+        reader = LiveReader(fields, {}, lambda reject: None)
+        events = reader.read(Lines("".join(lines).encode(), len(lines)))
+        reader.close()
+    pushed = Events.of(["a"] * 80, events.time_s, confidence=events.confidence, digest=texts)
+    np.testing.assert_array_equal(pushed.digest, events.digest)
+    assert len(set(events.digest.tolist())) == 4
+    with StreamScorer(bundle) as stream:
+        scores = Scores.concat([stream.push(events), stream.flush()])
+    np.testing.assert_allclose(scores.peak[-1], whole.score[0], atol=1e-5)
+
+
+def test_what_cannot_be_scored_leaves_no_trace(tmp_path: Path, labelled: Any) -> None:
+    config = replace(PRESETS["article"], epochs=1)
+    bundle = train_detector(labelled, config, tmp_path / "article", rivals=False)[0]
+    told = {"client": list("aab"), "time_s": [1.7e9, 1.7e9 + 1, 1.7e9 + 2], "request": list("123")}
+    vectors = [[1.0, 2.0, 3.0]] * 3
+    with StreamScorer(bundle) as stream:
+        for wrong in ({"confidence": [0.5, np.nan, 0.5]}, {"confidence": [0.5] * 3, "inputs": [[0.0] * 99] * 3}):
+            with pytest.raises(DataError, match="cannot be scored"):
+                stream.push({**told, "inputs": vectors, **wrong})
+        assert not stream.counts()["duplicates"]
+        again = Scores.concat([stream.push({**told, "inputs": vectors, "confidence": [0.5] * 3}), stream.flush()])
+    assert len(again) == 3
+    with pytest.raises(ConfigError, match="closed"):
+        stream.push(told)
+    with pytest.raises(ConfigError, match="closed"):
+        stream.commit()
+
+
+def test_a_long_name_of_a_model_takes_the_memory_of_one(bundle: Bundle) -> None:
+    names = ["m" * 1_000_000, *["credit"] * 1023]
+    events = {"client": [f"c{n}" for n in range(1024)], "time_s": np.full(1024, 1.7e9), "model": names}
+    tracemalloc.start()
+    with StreamScorer(bundle, limits=Limits(max_sessions=4096)) as stream:
+        stream.push({**events, "confidence": np.full(1024, 0.5)})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+
+
+def test_a_position_is_json(bundle: Bundle) -> None:
+    with StreamScorer(bundle) as stream, pytest.raises(ConfigError, match="JSON"):
+        stream.position = {"at": np.int64(3)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from probewatch.data.records import offsets_of, ranges
@@ -15,7 +17,7 @@ from probewatch.errors import DataError
 
 LATEST = 253402300800.0  # the first second of the year 10000, as the readers have it
 TEXTS = ("client", "model", "session", "request")
-NUMBERS = ("time_s", "confidence", "predicted_class")
+NUMBERS = ("time_s", "confidence", "predicted_class", "digest")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Events:
         time_s: (N,) float64, seconds since 1970.
         confidence: (N,) float64 from 0 to 1, NaN where absent.
         predicted_class: (N,) int64 code, -1 where absent.
+        digest: (N,) uint64 hash of an input vector that the log does not show, 0 where absent.
         inputs: (M,) float64, all input vectors end to end.
         input_offsets: (N + 1,) int64; query ``i`` asked ``inputs[input_offsets[i]:input_offsets[i + 1]]``.
     """
@@ -39,6 +42,7 @@ class Events:
     time_s: NDArray[np.float64]
     confidence: NDArray[np.float64]
     predicted_class: NDArray[np.int64]
+    digest: NDArray[np.uint64]
     inputs: NDArray[np.float64]
     input_offsets: NDArray[np.int64]
 
@@ -57,6 +61,7 @@ class Events:
         predicted_class: Sequence[int] | NDArray[Any] | None = None,
         inputs: Sequence[Sequence[float]] | NDArray[Any] | pa.Array | None = None,
         request: Sequence[str] | NDArray[Any] | pa.Array | None = None,
+        digest: Sequence[str] | NDArray[Any] | pa.Array | None = None,
     ) -> Events:
         """Columns of N events from sequences, NumPy or Arrow arrays; what is None is absent.
 
@@ -73,22 +78,24 @@ class Events:
             predicted_class: code from 0; -1 where absent.
             inputs: (N, D) array, or a vector for each event, of any lengths; an empty one is absent.
             request: id of each event, "" for none.
+            digest: a text that stands for the input vector of each, "" for none.
 
         Raises:
-            DataError: columns of unequal lengths, a time that is none, a probability outside 0 to 1, an
-                input that is not finite; all mistakes are named.
+            DataError: columns of unequal lengths or other kinds, no client, a time that is none, a probability
+                outside 0 to 1, an input that is not finite.
         """
-        times = np.asarray(time_s, np.float64)
+        times = _column("time_s", time_s, np.float64)
         count = len(times)
-        vectors, offsets = _ragged(inputs, count)
+        vectors, offsets = _vectors(inputs, count)
         events = cls(
-            as_texts(client),
-            pa.array([model] * count, pa.string()) if isinstance(model, str) else as_texts(model),
-            _empty(count) if session is None else as_texts(session),
-            _empty(count) if request is None else as_texts(request),
+            _names("client", client),
+            pa.array([model] * count, pa.string()) if isinstance(model, str) else _names("model", model),
+            _empty(count) if session is None else _names("session", session),
+            _empty(count) if request is None else _names("request", request),
             times,
-            np.full(count, np.nan) if confidence is None else np.asarray(confidence, np.float64),
-            np.full(count, -1, np.int64) if predicted_class is None else np.asarray(predicted_class, np.int64),
+            np.full(count, np.nan) if confidence is None else _column("confidence", confidence, np.float64),
+            np.full(count, -1) if predicted_class is None else _column("predicted_class", predicted_class, np.int64),
+            np.zeros(count, np.uint64) if digest is None else _digests(_names("digest", digest)),
             vectors,
             offsets,
         )
@@ -101,6 +108,8 @@ class Events:
         mistakes = [f"{name} has {n} values, time_s {len(self)}" for name, n in lengths.items() if n != len(self)]
         if len(self.input_offsets) != len(self) + 1:
             mistakes.append(f"inputs has {len(self.input_offsets) - 1} vectors, time_s {len(self)} values")
+        if pc.any(pc.equal(self.client, "")).as_py():
+            mistakes.append("client is empty, expected who asked")
         if not np.all((self.time_s >= 0) & (self.time_s < LATEST)):
             mistakes.append("time_s holds what is no time in seconds since 1970")
         if np.any((self.confidence < 0) | (self.confidence > 1)):
@@ -121,6 +130,7 @@ class Events:
             time_s=numbers["time_s"].to_numpy(zero_copy_only=False),
             confidence=numbers["confidence"].fill_null(np.nan).to_numpy(zero_copy_only=False),
             predicted_class=numbers["predicted"].fill_null(-1).to_numpy(zero_copy_only=False),
+            digest=_plain(table.column("digest")).fill_null(0).to_numpy(zero_copy_only=False),
             inputs=np.asarray(inputs.flatten().to_numpy(zero_copy_only=False), np.float64),
             input_offsets=offsets_of(widths),
         )
@@ -130,7 +140,7 @@ class Events:
         vectors = pa.LargeListArray.from_arrays(self.input_offsets, self.inputs)
         columns = {name: getattr(self, name) for name in TEXTS}
         numbers = {"time_s": self.time_s, "confidence": self.confidence, "predicted": self.predicted_class}
-        return pa.table({**columns, **numbers, "inputs": vectors})
+        return pa.table({**columns, **numbers, "digest": self.digest, "inputs": vectors})
 
     def slice(self, start: int, stop: int) -> Events:
         """Events ``start`` to ``stop``, without a copy."""
@@ -171,6 +181,8 @@ def as_events(events: Events | Mapping[str, Any]) -> Events:
     """
     if isinstance(events, Events):
         return events
+    if not isinstance(events, Mapping):
+        raise DataError(f"these events are a {type(events).__name__}, expected columns by name, as a dictionary.")
     known = {field.name for field in fields(Events)} - {"input_offsets"}
     wrong = sorted(set(events) - known)
     lacking = sorted({"client", "time_s"} - set(events))
@@ -200,11 +212,55 @@ def as_texts(column: Any) -> pa.StringArray:
     """Names as Arrow holds them: none is empty, half a surrogate pair is written out."""
     if isinstance(column, pa.Array | pa.ChunkedArray):
         return _plain(column).cast(pa.string()).fill_null("")
-    texts = ["" if text is None else str(text) for text in column]
+    texts = ["" if _is_missing(text) else str(text) for text in column]
     try:
         return pa.array(texts, pa.string())
     except UnicodeEncodeError:  # half a surrogate pair
         return pa.array([text.encode("utf-8", "backslashreplace").decode() for text in texts], pa.string())
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, or what pandas has for them."""
+    return (
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
+    )
+
+
+def _names(name: str, column: Any) -> pa.StringArray:
+    try:
+        return as_texts(column)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{name} is no column of texts ({error}).") from error
+
+
+def _column(name: str, column: Any, kind: Any) -> NDArray[Any]:
+    try:
+        found = np.asarray(column, kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} holds what is no number ({error}).") from error
+    if found.ndim != 1:
+        raise DataError(f"{name} has {found.ndim} axes, expected one: a number for each event.")
+    return found
+
+
+def _digests(texts: pa.StringArray) -> NDArray[np.uint64]:
+    """As the readers make them of the texts that stand for vectors."""
+    coded = texts.dictionary_encode()
+    known = [text.encode() for text in coded.dictionary.to_pylist()]
+    hashes = [
+        int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[8:], "little") if text else 0 for text in known
+    ]
+    found: NDArray[np.uint64] = np.array([*hashes, 0], np.uint64)[np.asarray(coded.indices)]
+    return found
+
+
+def _vectors(inputs: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    try:
+        return _ragged(inputs, count)
+    except (TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
+        raise DataError(
+            f"inputs are no vectors, expected one for each event, or a table of N rows ({error})."
+        ) from error
 
 
 def _ragged(inputs: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -35,7 +35,7 @@ from probewatch.errors import LogError, MappingError
 MEMORY_BYTES = 256 << 20
 PIECE_BYTES = 1 << 22  # read at a time
 UNMAPPED_LINES = 20  # so many at the start without client or time are no log of this mapping
-COLUMNS = "client, model, session, coalesce(request, '') AS request, time_s, confidence, predicted, inputs"
+COLUMNS = "client, model, session, coalesce(request, '') AS request, time_s, confidence, predicted, digest, inputs"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Order(NamedTuple):
 
 ASKED = ("client", "model", "session", "time_s", "confidence", "predicted", "inputs")
 BY_SESSION = Order("client, model, session, time_s, arrival", (*ASKED, "label", "arrival", "digest"))
-IN_TIME = Order("time_s, arrival", (*ASKED, "request"))
+IN_TIME = Order("time_s, arrival", (*ASKED, "request", "digest"))
 SHUFFLED_ROWS = 8192
 WIDE = 128  # inputs a query, from where DuckDB's sort may give up for want of memory
 

@@ -209,12 +209,14 @@ def _sessions(events: Events, times: NDArray[np.float64], layout: Layout) -> Ses
     runs, starts = len(begins), events.input_offsets
     widths = np.diff(starts)[order]
     models = events.model.dictionary_encode()
+    names = np.array(models.dictionary.to_pylist(), object)  # one long name must not make all of them as long
     codes = np.asarray(models.indices)[order[offsets[:-1]]]
     return Sessions(
-        session=_NOTHING, client=_NOTHING, model=np.array(models.dictionary.to_pylist())[codes], offsets=offsets,
+        session=_NOTHING, client=_NOTHING, model=names[codes], offsets=offsets,
         time_s=times[order], confidence=events.confidence[order], predicted_class=events.predicted_class[order],
         inputs=events.inputs[ranges(starts[order], widths)], input_offsets=offsets_of(widths),
         label=np.full(runs, -1, np.int8), before=np.where(begins, 0, 1), ends=np.zeros(runs, bool),
+        digest=events.digest[order],
     )  # fmt: skip
 
 
@@ -228,4 +230,5 @@ def _piece(sessions: Sessions, first: int, end: int) -> Sessions:
         time_s=sessions.time_s[span], confidence=sessions.confidence[span],
         predicted_class=sessions.predicted_class[span], inputs=sessions.inputs[ends[0] : ends[-1]],
         input_offsets=ends - ends[0], label=sessions.label[own], before=sessions.before[own], ends=sessions.ends[own],
+        digest=sessions.digest[span],
     )  # fmt: skip

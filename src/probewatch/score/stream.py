@@ -20,7 +20,8 @@ from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events, as_events, as_texts
 from probewatch.data.profile import Profiles
 from probewatch.data.profiles import read_profiles
-from probewatch.errors import BundleError, ConfigError
+from probewatch.data.rejects import explain_longest, explain_need
+from probewatch.errors import BundleError, ConfigError, DataError
 from probewatch.score.arrivals import note_requests
 from probewatch.score.explain import RECENT, explain
 from probewatch.score.findings import to_finding, to_line
@@ -109,6 +110,7 @@ class StreamScorer:
                 " train a bundle of one direction to stream with."
             )
         self.bundle, self.profiles = bundle, profiles or {}
+        self._closed = False
         self.threshold = bundle.threshold if threshold is None else threshold
         self._allow = as_texts(sorted(set(allow)))
         self._allowed = np.zeros(0, np.int64)  # keys of the allowed clients that came, with their models
@@ -143,6 +145,7 @@ class StreamScorer:
         return cls(found, state=state, threshold=threshold, allow=allow, limits=limits, profiles=known)
 
     def __enter__(self) -> Self:
+        self._refuse_closed()
         return self
 
     def __exit__(
@@ -154,6 +157,7 @@ class StreamScorer:
 
     def close(self) -> None:
         """Give the state file back without a commit."""
+        self._closed = True
         if self.journal:
             self.journal.close()
 
@@ -166,7 +170,9 @@ class StreamScorer:
         Raises:
             DataError: the columns are wrong, or lack what the bundle's features need.
         """
+        self._refuse_closed()
         events = as_events(events)
+        self._refuse_gaps(events)
         parts = []
         for start in range(0, len(events), MICRO_BATCH):
             piece = events.slice(start, min(start + MICRO_BATCH, len(events)))
@@ -176,6 +182,24 @@ class StreamScorer:
             before_s = self._settled_s
             parts.append(self._score(*self._memory.queue.push(*fresh), before_s))
         return Scores.concat(parts)
+
+    def _refuse_gaps(self, events: Events) -> None:
+        """Refuse what the detector cannot score before any of it is remembered.
+
+        Raises:
+            DataError: something is missing that it needs, or a vector is longer than it can take.
+        """
+        needs, longest, widths = self.bundle.needs, self.held.longest, np.diff(events.input_offsets)
+        lacking = [("confidence", np.isnan(events.confidence)), ("inputs", widths == 0)]
+        wrong = [explain_need(name) for name, missing in lacking if name in needs and missing.any()]
+        if longest and widths.max(initial=0) > longest:
+            wrong.append(explain_longest(int(widths.max()), longest))
+        if wrong:
+            raise DataError(f"these events cannot be scored: {'; '.join(wrong)}.")
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ConfigError("this StreamScorer is closed; open another.")
 
     def _drop_repeats(self, events: Events, arrivals: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
         requests = hash_requests(events, self._secret)
@@ -260,6 +284,10 @@ class StreamScorer:
 
     @position.setter
     def position(self, position: Mapping[str, Any]) -> None:
+        try:
+            json.dumps(dict(position))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the position is nothing that JSON holds: {error}.") from error
         self._memory.position = dict(position)
 
     @property
@@ -284,6 +312,7 @@ class StreamScorer:
 
     def commit(self) -> None:
         """Write everything to the state file, with ``position`` and the alerts so far; without one, nothing."""
+        self._refuse_closed()
         journal = self.journal
         if journal is None:
             return
@@ -300,6 +329,7 @@ class StreamScorer:
 
     def delivered(self, sinks: Mapping[str, tuple[int, int]]) -> None:
         """Note each sink's last alert and its own mark, and forget the alerts that all sinks have."""
+        self._refuse_closed()
         upto = min((upto for upto, _ in sinks.values()), default=0)
         while self.outbox and self.outbox[0][0] <= upto:
             self.outbox.popleft()
