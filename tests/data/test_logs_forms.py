@@ -308,3 +308,10 @@ def test_times_as_floating_numbers_have_any_unit(tmp_path: Path, form: str, unit
         path.write_text("\n".join(map(json.dumps, table.to_pylist())))
     with read_logs([path], fields=FieldMap(client="u", time="t")) as log:
         assert log.all_sessions().time_s.tolist() == [1.7e9]
+
+
+def test_paths_that_differ_by_capitals_alone_are_refused_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"u": {"id": "a", "ID": "b"}, "t": 1.7e9}\n')
+    with pytest.raises(MappingError, match="differs by capitals alone"):
+        read_logs([path], fields=FieldMap(client="u.id", session="u.ID", time="t"))

@@ -249,3 +249,36 @@ def test_hostile_names_reach_no_terminal_and_no_label(bundle: Bundle, lines: byt
 )
 def test_wrong_options_are_a_sentence(bundle: Bundle, words: list[str], sentence: str) -> None:
     assert sentence in watch(bundle.folder, *words, code=2).stderr
+
+
+def test_another_log_with_the_same_header_is_scored_from_where_it_differs(
+    bundle: Bundle, lines: bytes, tmp_path: Path
+) -> None:
+    words = (bundle.folder, "--state", tmp_path / "s.db", "--alerts", tmp_path / "a.jsonl", "--json")
+    header = b'{"eventType": "log_opened"}\n'
+    half = lines.index(b"\n", len(lines) // 2) + 1
+    piped(header + lines[:half], *words)
+    again = piped(header + lines[half:], *words)
+    assert json.loads(again.stdout)["events"] == lines.count(b"\n")
+    assert again.stderr.count(b"begins otherwise than in the run before") == 1
+    assert b"goes on after" in again.stderr
+
+
+@pytest.mark.parametrize("option", ["--metrics", "--alerts", "--dead-letter", "--state"])
+def test_no_output_is_written_over_the_log(bundle: Bundle, lines: bytes, tmp_path: Path, option: str) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(lines)
+    assert f"is both a log and {option}" in watch(bundle.folder, log, option, log, code=2).stderr
+    assert log.read_bytes() == lines
+
+
+def test_two_outputs_are_two_files(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for options in (("--alerts", "--metrics"), ("--alerts", "--state"), ("--metrics", "--state")):
+        assert "is both" in watch(bundle.folder, options[0], path, options[1], path, code=2).stderr
+
+
+def test_what_cannot_be_opened_is_a_sentence(bundle: Bundle) -> None:
+    assert "no URL" in watch(bundle.folder, "--webhook", "http://[::1", code=2).stderr
+    assert "no file and no port" in watch(bundle.folder, "--metrics", "/", code=2).stderr
+    assert "more than memory holds" in watch(bundle.folder, "--max-sessions", 10**18, code=2).stderr

@@ -22,6 +22,7 @@ from probewatch.corpus.shadows import Kind, ShadowCache
 from probewatch.corpus.sources import Guess, Source, run_together
 from probewatch.corpus.target import Target
 from probewatch.data.artefacts import replacing
+from probewatch.errors import OutputError
 
 COVERS = (
     "people", "batch", "health_check", "load_test", "what_if", "grid_sweep", "lime", "shap", "device", "retries"
@@ -216,8 +217,11 @@ def _write(path: Path, asked: Sequence[Asked]) -> None:
         "record": np.concatenate([guess.record for guess in known] or [np.empty(0, np.int64)]),
         "score": np.concatenate([guess.score for guess in known] or [np.empty(0)]),
     }
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **columns)  # type: ignore[arg-type]
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, **columns)  # type: ignore[arg-type]
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); free disk, and run it again.") from error
 
 
 def _read(path: Path, runs: int) -> list[Asked] | None:

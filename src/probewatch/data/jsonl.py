@@ -25,7 +25,7 @@ from probewatch.data.spool import (
     quote_text,
     vector_of,
 )
-from probewatch.errors import MappingError
+from probewatch.errors import MappingError, OutputError
 
 LEAST_LINE_BYTES = 1 << 20  # DuckDB's buffers are a multiple of the longest line it is told of
 FILLER = b"0"  # valid JSON and no object: DuckDB gives it a row of nulls
@@ -96,7 +96,13 @@ class LineReader:
     def _write(self, content: bytes | memoryview) -> Path:
         """Put a block into the calling thread's file."""
         path = self._spool.folder / f"{threading.get_ident()}.jsonl"
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise OutputError(
+                f"{self._spool.folder}: lines cannot be kept there ({error.strerror}); free disk, or name a folder"
+                " in TMPDIR."
+            ) from error
         return path
 
     def _read_slowly(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> None:
@@ -176,6 +182,11 @@ def _shape(fields: FieldMap) -> dict[str, Any]:
             at = at.setdefault(key, {}) if isinstance(at, dict) else None
         if not isinstance(at, dict) or at.setdefault(last, leaf) != leaf:
             raise MappingError(f"the field mapping has {path!r} inside another field or twice with two meanings.")
+        if len({key.lower() for key in at}) < len(at):
+            raise MappingError(
+                f"the field mapping has {path!r} and another path that differs by capitals alone, which JSON lines"
+                " cannot be read by; rename one of the two in the log."
+            )
     return shape
 
 

@@ -253,6 +253,8 @@ def _scratch_error(folder: Path, error: Exception) -> OutputError:
 def _keep_stdin(folder: Path) -> Path:
     """Standard input as a file: it is looked at before it is read, and hashed after."""
     path = folder / STDIN_NAME
+    if sys.stdin is None:
+        raise LogError("standard input is closed, expected a log; give a file.")
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
     return path

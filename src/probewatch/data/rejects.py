@@ -82,9 +82,8 @@ class RejectList:
     def __enter__(self) -> Self:
         if self._path:
             with self._told():
-                self._file = self._open.enter_context(
-                    self._open.enter_context(replacing(self._path)).open("w", encoding="utf-8")
-                )
+                partial = self._open.enter_context(replacing(self._path))
+                self._file = self._open.enter_context(partial.open("w", encoding="utf-8", errors="backslashreplace"))
         return self
 
     def __exit__(

@@ -116,7 +116,7 @@ class StreamScorer:
         self._allowed = np.zeros(0, np.int64)  # keys of the allowed clients that came, with their models
         try:
             self.held = HeldSessions(bundle, limits, self.threshold, self.profiles)
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # NumPy refuses the largest by the latter
             raise ConfigError(
                 f"max_sessions is {limits.max_sessions}, more than memory holds; make it less."
             ) from error

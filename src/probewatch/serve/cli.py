@@ -186,8 +186,6 @@ def score(
     from probewatch.data.features import compile_ahead
     from probewatch.serve.screen import Screen
 
-    if out and rejects and out.resolve() == rejects.resolve():
-        raise ConfigError(f"{out}: --out and --rejects are one file, expected two; choose another --rejects.")
     screen = Screen(as_json=as_json, quiet=quiet)
     detector, logs = choose_detector(logs)
     compile_ahead()
@@ -290,8 +288,6 @@ def _score(
     from probewatch.score.verdicts import VerdictFile
     from probewatch.serve.show import JSON_ROWS, ROWS, Tally, show_verdicts
 
-    if out and out.resolve() in {path.resolve() for path in log.paths}:
-        raise ConfigError(f"{out}: it is the log itself, expected another file; choose another --out.")
     allowed = read_allow(*allow or ())
     scorer = Scorer(bundle, threshold=threshold, allow=allowed, profiles=profiles, prior=prior)
     tally = Tally(JSON_ROWS if screen.as_json else ROWS)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import ParamSpec
 import typer
 
 from probewatch.errors import ProbewatchError
+from probewatch.serve.apart import refuse_clashes
 
 MISTAKE = 2
 P = ParamSpec("P")
@@ -36,6 +38,8 @@ def sentences(verb: Callable[P, None]) -> Callable[P, None]:
         came: list[int] = []
         try:
             with _raising_at_signals(came):
+                _replace_unprintable()
+                refuse_clashes(kwargs)
                 verb(*args, **kwargs)
         except KeyboardInterrupt:
             came.append(signal.SIGINT)
@@ -53,6 +57,13 @@ def sentences(verb: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(128 + came[0])
 
     return told
+
+
+def _replace_unprintable() -> None:
+    """A stream of fewer characters than a log has shows marks in their place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def name_of(number: int) -> str:

@@ -62,10 +62,12 @@ class Metrics:
     def __init__(self, target: str) -> None:
         self._text = to_text({})
         self._path = None if target.isdecimal() else Path(target)
+        if self._path and not self._path.name:
+            raise ConfigError(f"--metrics {target}: is no file and no port; give one of them.")
         self._server: ThreadingHTTPServer | None = None
         if self._path is None:
             try:
-                self._server = ThreadingHTTPServer(("127.0.0.1", int(target)), _handler(lambda: self._text))
+                self._server = _Server(("127.0.0.1", int(target)), _handler(lambda: self._text))
             except (OSError, OverflowError) as error:
                 raise ConfigError(f"--metrics {target}: the port cannot be used ({error}); choose another.") from error
             threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
@@ -95,6 +97,11 @@ class Metrics:
         if self._server:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a reader who went away."""
 
 
 def _handler(text: Callable[[], str]) -> type[BaseHTTPRequestHandler]:

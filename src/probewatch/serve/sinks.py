@@ -169,7 +169,10 @@ class Webhook:
         pause_s: float = FIRST_PAUSE_S,
         told: Callable[[str], None] = lambda sentence: None,
     ) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or set(url) & WHITE:
             raise ConfigError("--webhook is no URL of http or https; give one, such as https://siem.example/alerts.")
         if parts.username is not None:

@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probewatch.data.events import Events
     from probewatch.data.live import Lines, LiveReader
 
+HEAD = 16  # first lines by which an input is known again
 TICK_S = 0.25  # between looks at signals, waiting events and metrics when nothing comes
 
 
@@ -42,26 +44,28 @@ class Signals:
 
 
 class Consumed:
-    """How many lines of standard input are behind the state: those are passed over if it begins as it did then."""
+    """How many lines of standard input are behind the state: those are passed over if it begins as it did then.
+
+    Its first lines tell that. One that differs among them ends the passing over: of another log that begins alike, as
+    each does whose first line is a header, only the lines that are the same are passed over.
+    """
 
     def __init__(self, position: dict[str, Any]) -> None:
-        self._before = position
-        self._first = ""
-        self._lines = self._left = 0
+        self._known: list[str] = position.get("head", [])
+        self._left = int(position.get("lines", 0)) if self._known else 0
+        self._head: list[str] = []
+        self._lines = 0
+        self.continues = False
 
     @property
     def position(self) -> dict[str, Any]:
         """What to keep."""
-        return {"source": self._first, "lines": self._lines}
-
-    @property
-    def continues(self) -> bool:
-        """Whether it begins otherwise than in the run before, and so is taken for what followed then."""
-        return bool(self._first) and self._before.get("source", self._first) != self._first
+        return {"head": self._head, "lines": self._lines}
 
     def leave_last(self) -> None:
         """Count the last line as not consumed: it comes again, whole."""
         self._lines -= 1
+        del self._head[self._lines :]
 
     def skip(self, lines: Lines, reader: LiveReader) -> Lines:
         """The lines that are new."""
@@ -69,9 +73,14 @@ class Consumed:
 
         if not lines.count:
             return lines
-        if not self._first:
-            self._first = blake2b(lines.content.split(b"\n", 1)[0], digest_size=16).hexdigest()
-            self._left = self._before.get("lines", 0) if self._before.get("source") == self._first else 0
+        before = self._lines
+        if len(self._head) < HEAD and not lines.dropped:
+            first = lines.content.split(b"\n", HEAD)[: min(lines.count, HEAD - len(self._head))]
+            self._head += [blake2b(line, digest_size=8).hexdigest() for line in first]
+            pairs = list(zip(self._head, self._known, strict=False))
+            alike = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+            if alike < len(pairs) and not self.continues:
+                self.continues, self._left = True, max(min(self._left, alike - before), 0)
         self._lines += lines.count
         if not self._left:
             return lines

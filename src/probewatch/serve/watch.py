@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probewatch.data.wording import listed
-from probewatch.errors import ConfigError, OutputError
+from probewatch.errors import ConfigError, LogError, OutputError
 from probewatch.serve.exits import name_of
 from probewatch.serve.options import AllowFiles, Gap, Json, KeyFile, Map, ProfilesDirs, Quiet, TargetsDirs
 from probewatch.serve.profile import chosen_profiles
@@ -170,6 +170,8 @@ class _Watch:
         from probewatch.data.live import LiveReader, follow_lines
         from probewatch.data.profile import with_profiles
 
+        if sys.stdin is None:
+            raise LogError("standard input is closed, expected JSON lines; give a LOG to replay.")
         self._live = True
         scales = with_profiles(self._scorer.bundle.scales, self._scorer.profiles)
         widths = {model: len(scale.centre) for model, scale in scales.items()}
