@@ -438,3 +438,18 @@ def test_no_output_replaces_the_log_or_another(log_files: tuple[Path, Path], tmp
         assert "choose another" in shown.stderr
     assert log.read_text() == _text(log_files[0])
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_vectors_of_another_length_than_is_known_are_told(
+    bundle: Bundle, log_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in gzip.decompress(log_files[0].read_bytes()).splitlines()[:40]]
+    for row in rows:
+        row["details"]["queryInput"]["featureVector"] = [1.0]
+    log = tmp_path / "short.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = _run("score", bundle.folder, log, "--json")
+    told = json.loads(result.stdout)
+    assert told["other_length"] == told["events"] > 0
+    assert "came with another number of inputs than the" in " ".join(result.stderr.split())
+    assert json.loads(_run("score", bundle.folder, log_files[0], "--json").stdout)["other_length"] == 0

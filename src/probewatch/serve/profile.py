@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probewatch.data.wording import counted
 from probewatch.errors import ConfigError, ProfileError
 from probewatch.serve.options import Json, KeyFile, Map, Quiet
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from probewatch.data.fields import FieldMap
     from probewatch.data.profile import Profile, Profiles
+    from probewatch.data.scales import Scales
     from probewatch.serve.screen import Screen
 
 
@@ -141,6 +143,17 @@ def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Scree
             f" training records: {_some(guessed)}."
         )
     return {"without_profile": sum(lacking.values()), "estimated_profile": sum(guessed.values())}
+
+
+def tell_other_lengths(misfits: Mapping[str, int], scales: Scales, screen: Screen) -> dict[str, int]:
+    """Say of each model how many queries have an input vector of another length than is known; the same for JSON."""
+    for model, count in sorted(misfits.items()):
+        screen.note(
+            f"{counted(count, 'query', 'queries')} to {model or '(none)'} came with another number of inputs than the"
+            f" {len(scales[model].centre)} that are known of it, and can be compared with one another alone: has the"
+            " model changed, or what the log keeps of it?"
+        )
+    return {"other_length": sum(misfits.values())}
 
 
 def _some(models: Iterable[str]) -> str:
