@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from probewatch.data.events import Events, as_events
+from probewatch.data.events import Events, as_events, as_texts
 from probewatch.errors import DataError
 
 
@@ -79,3 +79,4 @@ def test_what_is_no_dictionary_of_columns_is_a_sentence() -> None:
 def test_what_pandas_has_for_nothing_is_nothing() -> None:
     events = Events.of(["a", "b"], [0.0, 1.0], request=[float("nan"), None])
     assert events.request.to_pylist() == ["", ""]
+    assert as_texts([float("nan"), None, 3, "a\ud800", np.str_("b")]).to_pylist() == ["", "", "3", "a\\ud800", "b"]

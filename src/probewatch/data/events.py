@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -212,11 +213,10 @@ def as_texts(column: Any) -> pa.StringArray:
     """Names as Arrow holds them: none is empty, half a surrogate pair is written out."""
     if isinstance(column, pa.Array | pa.ChunkedArray):
         return _plain(column).cast(pa.string()).fill_null("")
-    texts = ["" if _is_missing(text) else str(text) for text in column]
-    try:
-        return pa.array(texts, pa.string())
-    except UnicodeEncodeError:  # half a surrogate pair
-        return pa.array([text.encode("utf-8", "backslashreplace").decode() for text in texts], pa.string())
+    with suppress(pa.ArrowException, UnicodeEncodeError):
+        return _plain(pa.array(column, pa.string(), from_pandas=True)).fill_null("")
+    texts = ["" if _is_missing(text) else str(text) for text in column]  # numbers, or half a surrogate pair
+    return pa.array([text.encode("utf-8", "backslashreplace").decode() for text in texts], pa.string())
 
 
 def _is_missing(value: Any) -> bool:

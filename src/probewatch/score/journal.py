@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from probewatch.errors import ConfigError, OutputError
 
-VERSION = 1
+VERSION = 2
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB);
 CREATE TABLE IF NOT EXISTS sessions (slot INTEGER PRIMARY KEY, record BLOB);
