@@ -83,7 +83,7 @@ def _cards(metrics: Mapping[str, Any]) -> str:
     few = f"needs 300 benign sessions, here {'is' if metrics['n_benign'] == 1 else 'are'} {metrics['n_benign']:,}"
     measured = metrics["tpr_at_fpr_0.01"] is not None
     budget = metrics.get("max_fpr")
-    goal = "" if budget is None else f", set for at most {100 * budget:g} %"
+    goal = "" if budget is None else f", set for at most {100 * budget:.3g}\N{NO-BREAK SPACE}%"
     cards = [
         _card(
             "ROC AUC",
