@@ -134,6 +134,7 @@ def test_an_endpoint_is_attacked_within_its_budget(
     assert done.exit_code == 2 and "credit: the budget of 250 queries is used up" in done.stderr
     done = run(*words, "--json")
     assert done.exit_code == 0, done.output
+    assert "queries at 100000 a second at most take 0 minutes" in " ".join(done.stderr.split())
     told = json.loads(done.stdout)["targets"]["credit"]["endpoint"]
     assert told["requests"] > 0 and len(told["trouble"]) == told["retries"]
     assert {type(row["job"]) for row in seen} == {str}

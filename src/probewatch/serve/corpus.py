@@ -110,6 +110,8 @@ def corpus(
         }  # fmt: skip
         files = (train, holdout, label)
         subjects = [_own_subject(files, model, endpoint, name, http, max_queries, chosen)]
+        if endpoint is not None:
+            screen.note(_how_long(chosen, rate))
     with screen.progress("corpus") as bar:
         manifest = make_corpus(
             subjects,
@@ -187,6 +189,16 @@ def _own_subject(
     named = name or (model.replace(":", ".") if model else "model")
     target = Target(named, predict, classes=len(classes), budget=budget)
     return Subject.of(target, pools, table.classes, recipe.seed, described)
+
+
+def _how_long(recipe: Recipe, rate: float) -> str:
+    from probewatch.corpus.plan import plan_runs
+
+    queries = sum(sum(run.lengths) for run in plan_runs(recipe, 1))
+    return (
+        f"About {queries:,} queries at {rate:g} a second at most take {queries / rate / 60:,.0f} minutes or more;"
+        " a stopped run goes on with the same command."
+    )
 
 
 def _json(text: str) -> Any:
