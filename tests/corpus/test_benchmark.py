@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.benchmark import (
     FURTHER_ATTACKS,
     FURTHER_USES,
@@ -22,6 +23,7 @@ from probewatch.corpus.benchmark import (
     TRAIN,
     make_benchmark,
 )
+from probewatch.corpus.clients import USES
 from probewatch.corpus.datasets import DATASETS, load_dataset
 from probewatch.corpus.learners import LEARNERS
 from probewatch.errors import ConfigError
@@ -159,3 +161,7 @@ def test_drawn_data_sets_are_of_many_kinds() -> None:
 def test_an_unknown_data_set_is_named() -> None:
     with pytest.raises(ConfigError, match="the data set is 'mnist', expected one of: cancer"):
         load_dataset("mnist")
+
+
+def test_the_further_part_has_every_further_family() -> None:
+    assert {name for name, one in (ATTACKS | USES).items() if one.further} == {*FURTHER_ATTACKS, *FURTHER_USES}
