@@ -15,10 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from probewatch.bundle import Bundle
+from probewatch.data.live import Lines, LiveReader
 from probewatch.data.logs import read_logs
 from probewatch.score.batch import Scorer
 from probewatch.score.verdicts import Verdicts
 from probewatch.serve.cli import app
+from probewatch.serve.steering import Consumed
 
 COMMAND = [sys.executable, "-m", "probewatch", "watch"]
 
@@ -282,3 +284,18 @@ def test_what_cannot_be_opened_is_a_sentence(bundle: Bundle) -> None:
     assert "no URL" in watch(bundle.folder, "--webhook", "http://[::1", code=2).stderr
     assert "no file and no port" in watch(bundle.folder, "--metrics", "/", code=2).stderr
     assert "more than memory holds" in watch(bundle.folder, "--max-sessions", 10**18, code=2).stderr
+
+
+def test_a_line_too_long_among_the_first_is_known_again_however_it_comes(lines: bytes) -> None:
+    rows = lines.splitlines(keepends=True)[:9]
+    parts = [
+        [Lines(b"".join(rows[:3]), 3), Lines(b"".join(rows[3:5]), 3, 1), Lines(b"".join(rows[5:]), 4)],
+        [Lines(rows[0], 1), Lines(b"".join(rows[1:5]), 5, 1), Lines(b"".join(rows[5:]), 4)],
+    ]
+    first = Consumed({})
+    reader = LiveReader(None, {}, lambda reject: None)
+    for part in parts[0]:
+        assert first.skip(part, reader) == part
+    again = Consumed(first.position)
+    assert sum(again.skip(part, reader).count for part in parts[1]) == 0
+    reader.close()

@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, and the JSON and hashes by which they check themselves."""
+"""What names stand for, and files that appear whole or not at all and check themselves by JSON and hashes."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -45,6 +46,11 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def files_like(path: Path | str) -> list[str]:
+    """What a name or a pattern stands for: the name itself where something is called so."""
+    return [str(path)] if Path(path).exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
 
 
 def replace_file(path: Path, part: bytes) -> None:

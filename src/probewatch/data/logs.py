@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import shutil
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
+from probewatch.data.artefacts import files_like
 from probewatch.data.events import Events
 from probewatch.data.fields import FieldMap
 from probewatch.data.ingest import Ingest
@@ -272,8 +272,7 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
         if path == STDIN:
             found[Path(STDIN)] = Path(STDIN)
             continue
-        names = [str(path)] if Path(path).exists() else glob.glob(str(path), recursive=True)  # noqa: PTH207
-        matched = [Path(name) for name in sorted(names)]
+        matched = [Path(name) for name in files_like(path)]
         files = [match for match in matched if match.is_file()]
         if not files:
             folder = any(match.is_dir() for match in matched)

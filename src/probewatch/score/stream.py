@@ -110,7 +110,7 @@ class StreamScorer:
                 " train a bundle of one direction to stream with."
             )
         self.bundle, self.profiles = bundle, profiles or {}
-        self._closed = False
+        self._closed, self._needs = False, bundle.needs
         self.threshold = bundle.threshold if threshold is None else threshold
         self._allow = as_texts(sorted(set(allow)))
         self._allowed = np.zeros(0, np.int64)  # keys of the allowed clients that came, with their models
@@ -189,9 +189,9 @@ class StreamScorer:
         Raises:
             DataError: something is missing that it needs, or a vector is longer than it can take.
         """
-        needs, longest, widths = self.bundle.needs, self.held.longest, np.diff(events.input_offsets)
-        lacking = [("confidence", np.isnan(events.confidence)), ("inputs", widths == 0)]
-        wrong = [explain_need(name) for name, missing in lacking if name in needs and missing.any()]
+        longest, widths = self.held.longest, np.diff(events.input_offsets)
+        lacking = {"confidence": np.isnan(events.confidence), "inputs": widths == 0} if self._needs else {}
+        wrong = [explain_need(name) for name, missing in lacking.items() if name in self._needs and missing.any()]
         if longest and widths.max(initial=0) > longest:
             wrong.append(explain_longest(int(widths.max()), longest))
         if wrong:

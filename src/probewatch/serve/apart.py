@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from probewatch.data.artefacts import files_like
 from probewatch.errors import ConfigError
 
 WRITTEN = ("out", "rejects", "alerts", "dead_letter", "metrics", "state")
@@ -37,7 +37,7 @@ def _files(value: Any) -> Iterator[Path]:
     for one in value if isinstance(value, list) else [value]:
         if not isinstance(one, str | Path) or str(one) in ("", "-") or str(one).isdecimal():
             continue
-        for name in glob.glob(str(one), recursive=True) or [str(one)]:  # noqa: PTH207
+        for name in files_like(one) or [str(one)]:
             path = Path(name).resolve()
             if path.is_file() or not path.exists():
                 yield path

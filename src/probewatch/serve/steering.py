@@ -54,6 +54,7 @@ class Consumed:
         self._known: list[str] = position.get("head", [])
         self._left = int(position.get("lines", 0)) if self._known else 0
         self._head: list[str] = []
+        self._heads = True  # whether it is known which lines come next
         self._lines = 0
         self.continues = False
 
@@ -74,7 +75,8 @@ class Consumed:
         if not lines.count:
             return lines
         before = self._lines
-        if len(self._head) < HEAD and not lines.dropped:
+        self._heads = self._heads and not lines.dropped  # one without its bytes may stand anywhere among these
+        if self._heads and len(self._head) < HEAD:
             first = lines.content.split(b"\n", HEAD)[: min(lines.count, HEAD - len(self._head))]
             self._head += [blake2b(line, digest_size=8).hexdigest() for line in first]
             pairs = list(zip(self._head, self._known, strict=False))
