@@ -40,11 +40,12 @@ Figures = dict[str, float]
 
 
 class Variant(NamedTuple):
-    """Weights of the evidence at home and abroad; without trees both are None."""
+    """Weights of the evidence at home and abroad, without trees both None, and whether it has an end."""
 
     text: str
     home: float | None
     abroad: float | None
+    ends: bool = True
 
 
 VARIANTS = (
@@ -52,6 +53,7 @@ VARIANTS = (
     Variant("networks and trees of habits", 0.0, 0.0),
     *(Variant(f"and evidence at {share:g}", share, share) for share in (0.1, 0.2, 0.3, 0.5, 0.7, 0.85)),
     Variant("evidence alone", 1.0, 1.0),
+    Variant("0.2, and 0.7 abroad, evidence without end", 0.2, 0.7, ends=False),
     Variant("**0.2, and 0.7 abroad**", 0.2, 0.7),
 )
 COLUMNS = {  # heading -> (kind of thing left out, figure, how rows come together)
@@ -92,7 +94,9 @@ def _weighed(trained: Trained, variant: Variant) -> Trained:
     def of(grove: Grove | None) -> Grove | None:
         if grove is None or variant.home is None or variant.abroad is None:
             return None
-        return replace(grove, share=variant.home, share_abroad=variant.abroad)
+        return replace(
+            grove, share=variant.home, share_abroad=variant.abroad, enough=grove.enough if variant.ends else 0.0
+        )
 
     return Trained(trained.networks, [of(grove) for grove in trained.groves], of(trained.grove))
 

@@ -62,13 +62,19 @@ def grown(sessions: tuple[Ragged, NDArray[np.int8]]) -> tuple[Trees, Trees, list
 
 
 def run(
-    sequences: Ragged, habits: Trees, evidence: Trees | None, share: float = 0.2, abroad: float = 0.7, **options: Any
+    sequences: Ragged,
+    habits: Trees,
+    evidence: Trees | None,
+    share: float = 0.2,
+    abroad: float = 0.7,
+    enough: float = 0.0,
+    **options: Any,
 ) -> NDArray[np.float32]:
     """The logits where the network says nothing."""
     silent = LSTMClassifier(6, 4)
     for weight in silent.parameters():
         weight.data.zero_()
-    grove = Grove(habits, evidence, share, abroad, OF_HABITS, ABROAD)
+    grove = Grove(habits, evidence, share, abroad, OF_HABITS, ABROAD, enough)
     graph = build_graph([silent], SCALER, NAMES, grove=grove, **options)
     return Network(graph, NAMES).run(sequences)[0]
 
@@ -164,6 +170,21 @@ def test_without_evidence_it_has_no_weight_whatever_the_features(sessions: tuple
     lacking = np.isnan(views.values[:, 2])
     np.testing.assert_allclose(both[lacking], alone[lacking], atol=1e-6)
     assert np.abs(both[~lacking] - alone[~lacking]).max() > 0.1
+
+
+def test_more_than_enough_evidence_counts_as_enough(
+    sessions: tuple[Ragged, NDArray[np.int8]], grown: tuple[Trees, Trees, list[lightgbm.Booster]]
+) -> None:
+    views, (habits, evidence, _) = sessions[0], grown
+    whole = run(views, habits, evidence, 1.0, 1.0)
+    enough = float(np.nanmedian(whole))
+    told = ~np.isnan(views.values[:, NAMES.index("record_evidence")])
+    ended = run(views, habits, evidence, 1.0, 1.0, enough=enough)
+    np.testing.assert_allclose(ended[told], np.minimum(whole[told], enough), atol=1e-6)
+    np.testing.assert_array_equal(ended[~told], whole[~told])
+    slope, intercept = 0.5, -1.0
+    scaled = run(views, habits, evidence, 1.0, 1.0, enough=enough, calibration=(slope, intercept))
+    np.testing.assert_allclose(scaled, slope * ended + intercept, atol=1e-5)
 
 
 def test_the_smoothing_goes_on_where_a_session_was_cut(

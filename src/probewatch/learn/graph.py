@@ -39,6 +39,7 @@ class Grove:
         share_abroad: the same on a model that training never saw.
         of_habits: weight of the habits beside the networks, on a model that training saw.
         of_habits_abroad: the same on another, or where nothing tells the evidence.
+        enough: log-odds beyond which more evidence counts for nothing; 0 for no end.
     """
 
     habits: Trees
@@ -47,6 +48,7 @@ class Grove:
     share_abroad: float
     of_habits: float
     of_habits_abroad: float
+    enough: float = 0.0
 
 
 _ML = "ai.onnx.ml"
@@ -204,6 +206,8 @@ def _with_trees(
     if grove.evidence is None:
         return _mean(build, score, habits, far), smooth
     evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
+    if grove.enough:
+        evidence = build.add("Min", evidence, build.constant(slope * grove.enough + intercept))
     share, near = build.constant(grove.share), build.constant(grove.of_habits)
     if FAMILIAR in features:
         abroad = _lacks(build, features, FAMILIAR)

@@ -180,7 +180,7 @@ def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], co
     habits = grow_habits(full, poorer, label, train, config.seed)
     evidence = grow_evidence(whole, config.features, label, train, config.seed)
     abroad = config.weight_abroad(len(ground.scales))
-    return Grove(habits, evidence, config.evidence, abroad, config.habits, config.habits_abroad)
+    return Grove(habits, evidence, config.evidence, abroad, config.habits, config.habits_abroad, config.enough)
 
 
 def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: Config) -> Learned:

@@ -43,6 +43,8 @@ class Config:
             training saw; networks and the other trees share the rest.
         evidence_abroad: the same on a model that training never saw, whose clients may have other habits; 0 means:
             the less, the more models training saw (see ``weight_abroad``).
+        enough: log-odds of evidence beyond which more of it counts for nothing: customers who come back gather it too.
+            0 means: no end.
         every_step: learn from the score after every query and from its peak, not from the last alone.
         decision: the score of a session: its ``peak`` so far, or its ``last``.
         limit: scaled features are cut to plus or minus this many deviations; 0 leaves them whole.
@@ -72,6 +74,7 @@ class Config:
     habits_abroad: float = 0.8
     evidence: float = 0.2
     evidence_abroad: float = 0.0
+    enough: float = 2.5
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -166,6 +169,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "habits_abroad": _between(0, 1),
     "evidence": _between(0, 1),
     "evidence_abroad": _between(0, 1),
+    "enough": _between(0, 100),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
     "limit": _between(0, 1e6),
     "steps": _between(0, 1e9),
