@@ -453,3 +453,4 @@ def test_vectors_of_another_length_than_is_known_are_told(
     assert told["other_length"] == told["events"] > 0
     assert "came with another number of inputs than the" in " ".join(result.stderr.split())
     assert json.loads(_run("score", bundle.folder, log_files[0], "--json").stdout)["other_length"] == 0
+    assert "came with another number of inputs than the" in " ".join(_run("watch", bundle.folder, log).stderr.split())

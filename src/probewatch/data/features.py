@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,17 +69,6 @@ def compute(
         if name in names:
             out[:, list(names).index(name)] = column
     return Ragged(out, sessions.offsets)
-
-
-def other_lengths(sessions: Sessions, scales: Scales) -> Counter[str]:
-    """By model, the queries whose input vector has not the length that ``scales`` know of it: nothing usual is known of
-    such a vector, and it is no training record."""
-    known = {model: len(scale.centre) for model, scale in scales.items()}
-    expected = np.repeat([known.get(model, 0) for model in sessions.model], sessions.lengths)
-    lengths = np.diff(sessions.input_offsets)
-    wrong = (lengths > 0) & (expected > 0) & (lengths != expected)
-    session = np.repeat(np.arange(len(sessions)), sessions.lengths)[wrong]
-    return Counter(sessions.model[session].tolist())
 
 
 def compile_ahead() -> None:

@@ -113,6 +113,11 @@ class Log:
         """The log's different values of ``client`` or ``model``."""
         return {value for (value,) in self._spool.rows(f"SELECT DISTINCT {column} FROM spool WHERE problem = {EVENT}")}
 
+    def lengths(self) -> dict[tuple[str, int], int]:
+        """How many queries to a model came with an input vector of so many numbers."""
+        counted = f"SELECT model, width, count(*) FROM spool WHERE problem = {EVENT} AND width IS NOT NULL GROUP BY ALL"
+        return {(model, width): count for model, width, count in sorted(self._spool.rows(counted))}
+
     @cached_property
     def early(self) -> int:
         """How many queries lie before 1973: most likely counts or clocks of their own that are read as seconds."""

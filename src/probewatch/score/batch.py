@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
-from probewatch.data.features import anchor_width, compute, other_lengths
+from probewatch.data.features import anchor_width, compute
 from probewatch.data.profile import Profiles, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, ranges
@@ -66,7 +65,6 @@ class Scorer:
         self.allow = allow
         self.bundle = bundle
         self.scales = with_profiles(bundle.scales, self.profiles)
-        self.misfits: Counter[str] = Counter()  # by model, queries whose input vector has another length than its scale
         self.network = Network(bundle.graph, bundle.features, threads=threads)
         self.prior = bundle.prior if prior is None else prior
         self._shift = 0.0 if prior is None else prior_shift(prior, bundle.prior)
@@ -86,7 +84,6 @@ class Scorer:
         state: State | None = None
         cut: _Cut | None = None
         for chunk in chunks:
-            self.misfits += other_lengths(chunk, self.scales)
             state = _roomy(state, anchor_width(chunk, self.bundle.features))
             rows = compute(chunk, self.bundle.features, self.bundle.scales, state, profiles=self.profiles)
             verdicts, last = self._verdicts(chunk, rows, cut, why)

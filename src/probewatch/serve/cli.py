@@ -141,7 +141,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a detector on labelled sessions and write a report."""
-    from probewatch.data.features import compile_ahead, other_lengths
+    from probewatch.data.features import compile_ahead
     from probewatch.data.profile import with_profiles
     from probewatch.serve.screen import Screen
     from probewatch.serve.show import counts_line, show_evaluated
@@ -159,8 +159,7 @@ def evaluate(
         screen.note(counts_line(told))
         if detector.wants_profiles:
             told |= tell_unprofiled(Counter(data.sessions.model.tolist()), known, screen)
-        scales = with_profiles(detector.scales, known)
-        told |= tell_other_lengths(other_lengths(data.sessions, scales), scales, screen)
+        told |= tell_other_lengths(log, with_profiles(detector.scales, known), screen)
         metrics = evaluate_detector(detector, data, out, prior=prior)
     show_evaluated(screen, told | metrics, out / "report")
 
@@ -307,6 +306,6 @@ def _score(
         screen.note(tell_prior(prior, bundle.prior))
     overlap = Overlap.of(bundle, log.distinct("client"), log.distinct("model"), scorer.profiles)
     told = tell_unprofiled(models, scorer.profiles, screen) if bundle.wants_profiles else {}
-    told |= tell_other_lengths(scorer.misfits, scorer.scales, screen)
+    told |= tell_other_lengths(log, scorer.scales, screen)
     told["prior"] = scorer.prior
     show_verdicts(screen, log, tally, scorer.threshold, out, overlap, told)

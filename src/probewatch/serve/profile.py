@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from probewatch.data.fields import FieldMap
+    from probewatch.data.logs import Log
     from probewatch.data.profile import Profile, Profiles
     from probewatch.data.scales import Scales
     from probewatch.serve.screen import Screen
@@ -145,15 +146,23 @@ def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Scree
     return {"without_profile": sum(lacking.values()), "estimated_profile": sum(guessed.values())}
 
 
-def tell_other_lengths(misfits: Mapping[str, int], scales: Scales, screen: Screen) -> dict[str, int]:
-    """Say of each model how many queries have an input vector of another length than is known; the same for JSON."""
-    for model, count in sorted(misfits.items()):
+def tell_other_lengths(log: Log, scales: Scales, screen: Screen) -> dict[str, int]:
+    """Say of each model how many queries have an input vector of another length than is known; the same for JSON.
+
+    Nothing usual is known of such a vector, and it is no training record.
+    """
+    found = 0
+    for (model, length), count in log.lengths().items():
+        known = len(scales[model].centre) if model in scales else 0
+        if known in (0, length):
+            continue
+        found += count
         screen.note(
             f"{counted(count, 'query', 'queries')} to {model or '(none)'} came with another number of inputs than the"
-            f" {len(scales[model].centre)} that are known of it, and can be compared with one another alone: has the"
-            " model changed, or what the log keeps of it?"
+            f" {known} that are known of it, and can be compared with one another alone: has the model changed, or what"
+            " the log keeps of it?"
         )
-    return {"other_length": sum(misfits.values())}
+    return {"other_length": found}
 
 
 def _some(models: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from probewatch.data.wording import listed
 from probewatch.errors import ConfigError, LogError, OutputError
 from probewatch.serve.exits import name_of
 from probewatch.serve.options import AllowFiles, Gap, Json, KeyFile, Map, ProfilesDirs, Quiet, TargetsDirs
-from probewatch.serve.profile import chosen_profiles
+from probewatch.serve.profile import chosen_profiles, tell_other_lengths
 from probewatch.serve.steering import TICK_S, Consumed, Pace, Signals
 
 if TYPE_CHECKING:
@@ -136,9 +136,11 @@ class _Watch:
     """One run of the verb: its scorer, sinks and metrics."""
 
     def __init__(self, scorer: StreamScorer, screen: Screen, metrics: str | None, commit_s: float) -> None:
+        from probewatch.data.profile import with_profiles
         from probewatch.serve.metrics import Metrics
 
         self._scorer, self._screen = scorer, screen
+        self._scales = with_profiles(scorer.bundle.scales, scorer.profiles)
         self._sinks: list[Sink] = []
         self._reader: LiveReader | None = None
         self._metrics: Metrics | None = Metrics(metrics) if metrics else None
@@ -168,13 +170,11 @@ class _Watch:
         """Score what comes on standard input until it ends."""
         from probewatch.data.fields import FieldMap
         from probewatch.data.live import LiveReader, follow_lines
-        from probewatch.data.profile import with_profiles
 
         if sys.stdin is None:
             raise LogError("standard input is closed, expected JSON lines; give a LOG to replay.")
         self._live = True
-        scales = with_profiles(self._scorer.bundle.scales, self._scorer.profiles)
-        widths = {model: len(scale.centre) for model, scale in scales.items()}
+        widths = {model: len(scale.centre) for model, scale in self._scales.items()}
         mapped = FieldMap.load(fields) if fields else None
         self._reader = LiveReader(
             mapped, widths, self._tell_reject,
@@ -209,6 +209,7 @@ class _Watch:
     def replay(self, log: Log, speed: float | None, signals: Signals) -> None:
         """Score a log's events in order of time, from where an earlier run stopped."""
         self._counts = log.counts
+        tell_other_lengths(log, self._scales, self._screen)
         done, pace = 0, Pace(speed)
         for events in log.events():
             position = self._scorer.position
