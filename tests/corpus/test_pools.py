@@ -80,7 +80,7 @@ def test_parquet_and_csv_hold_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "holdout", "error", "why"),
     [
-        ("a,b\n1,2\n", "a,b\n1,2\n", ConfigError, "has no column 'y' .*, it has"),
+        ("a,b\n1,2\n", "a,b\n1,2\n", ConfigError, r"train.csv and .*: no column 'y' \(--label\) among a, b"),
         ("a,y\n1,2\n", "b,y\n1,2\n", ConfigError, r"only one of .* has the columns \['a', 'b'\]"),
         ("y\n1\n", "y\n1\n", ConfigError, "no column beside the label"),
         ("a,y\n1,0\n,1\n", "a,y\n3,0\n4,1\n", DataError, r"the columns \['a'\] have empty cells"),

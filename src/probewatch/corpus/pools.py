@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probewatch.corpus.target import Predict
+from probewatch.data.wording import counted, listed
 from probewatch.errors import ConfigError, DataError
 
 FEWEST = 20  # records of the smallest pool, so that sessions do not ask for the same few
@@ -164,9 +165,10 @@ def split_pools(
     )
     for name, pool in pools.named().items():
         if len(pool) < FEWEST:
+            twins = f" once the {pools.dropped:,} that are training records too are left out" if pools.dropped else ""
             raise DataError(
-                f"the pool of {name} has {len(pool)} records, expected at least {FEWEST};"
-                " give more records that the model was not trained on (--holdout), or other shares."
+                f"the pool of {name} has {counted(len(pool), 'record')}{twins}, expected at least {FEWEST}; give more"
+                " records that the model was not trained on (--holdout), or other shares."
             )
     return pools
 
@@ -226,9 +228,12 @@ def _read(path: Path) -> pa.Table:
 
 def _check_columns(train: Path, first: pa.Table, holdout: Path, second: pa.Table, label: str) -> None:
     mistakes = []
-    for path, table in ((train, first), (holdout, second)):
-        if label not in table.column_names:
-            mistakes.append(f"{path} has no column {label!r} (--label), it has {table.column_names}")
+    both = {str(train): first, str(holdout): second}
+    lacking = [path for path, table in both.items() if label not in table.column_names]
+    if lacking:
+        names = listed(both[lacking[0]].column_names)
+        mistakes.append(f"{' and '.join(lacking)}: no column {label!r} (--label) among {names}")
+    for path, table in both.items():
         if len(set(table.column_names)) < len(table.column_names):
             mistakes.append(f"{path} names a column twice")
         if not table.num_rows:

@@ -94,8 +94,10 @@ can be much harder. Test it on your own log with `probewatch evaluate`.
 ## Use
 
 ```
-probewatch score THIS_FOLDER queries.jsonl.gz --out verdicts.jsonl
+probewatch score THIS_FOLDER queries.jsonl.gz --profiles PROFILES --out verdicts.jsonl
 ```
+
+PROFILES is the folder that `probewatch profile` wrote; without profiles leave `--profiles` out.
 """
 
 
@@ -103,11 +105,12 @@ def _trees(config: Mapping[str, Any], models: int) -> str:
     if not config["trees"] or config["bidirectional"]:
         return ""
     abroad = Config(evidence_abroad=config["evidence_abroad"]).weight_abroad(models)
+    enough = f", and count up to log-odds of {config['enough']:g}" if config["enough"] else ""
     return (
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
         f" records weigh {config['evidence']:g} on a model that training saw and {abroad:.2g} on"
-        f" another. The other trees have {config['habits']:g} of the rest, and {config['habits_abroad']:g} on another"
-        " or without a profile; the networks have what is left"
+        f" another{enough}. The other trees have {config['habits']:g} of the rest, and {config['habits_abroad']:g} on"
+        " another or without a profile; the networks have what is left"
     )
 
 

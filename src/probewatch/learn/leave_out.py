@@ -219,7 +219,7 @@ def _table(data: Labelled, measure: Measure, trained: Mapping[Thing, list[Outcom
                 "sessions": len(left),
                 "clients": len(set(owner[left])),
                 "learned": [one.learned for one in outcomes],
-                "max_fpr": max((one.max_fpr for one in outcomes if one.max_fpr is not None), default=None),
+                "max_fpr": None if measure.name == "roc_auc" else _widest(outcomes),
                 "detectors": {
                     name: _spread([one.figures[measure.name][name] for one in outcomes])
                     for name in outcomes[0].figures[measure.name]
@@ -236,6 +236,10 @@ def _table(data: Labelled, measure: Measure, trained: Mapping[Thing, list[Outcom
         "mean": {name: _mean(rows, name) for name in names},
         "worst": {name: _worst(rows, name, measure.low_is_best) for name in names},
     }
+
+
+def _widest(outcomes: list[Outcome]) -> float | None:
+    return max((one.max_fpr for one in outcomes if one.max_fpr is not None), default=None)
 
 
 def _spread(values: list[float | None]) -> dict[str, Any]:
