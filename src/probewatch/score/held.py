@@ -124,14 +124,13 @@ class HeldSessions:
         times = events.time_s.copy()
         layout, crowd = self._lay_out(events, times, keys, arrival)
         self.dirty[layout.slot_of] = True
-        sessions = _sessions(events, times, layout)
         logits = np.empty(len(events), np.float32)
         others = [
-            self._pool.submit(self._work, layout, part, sessions, logits)
+            self._pool.submit(self._work, events, times, layout, part, logits)
             for part in range(1, layout.parts)
             if self._pool
         ]
-        rows = [self._work(layout, 0, sessions, logits), *(other.result() for other in others)]
+        rows = [self._work(events, times, layout, 0, logits), *(other.result() for other in others)]
         return self._settle(layout, logits, rows, [idle, crowd])
 
     def _lay_out(
@@ -150,16 +149,18 @@ class HeldSessions:
         layout = arrange(self.slots, run_of, slot_of[:runs], begins[:runs], parts)
         return layout, (when[:crowded], owners[:crowded], peaks[:crowded])
 
-    def _work(self, layout: Layout, part: int, sessions: Sessions, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _work(
+        self, events: Events, times: NDArray[np.float64], layout: Layout, part: int, logits: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """Write the logits of one part's events, and give their features; each part has slots of its own."""
         first, long, end = layout.lanes[2 * part : 2 * part + 3].tolist()
         offsets, packed = layout.offsets, self._packed
         if first == end:
             return np.zeros((0, len(self._bundle.features)), np.float32)
-        piece = sessions if layout.parts == 1 else _piece(sessions, first, end)
+        sessions = _sessions(events, times, layout, first, end)
         packed.load(layout.slot_of, layout.home, layout.begins, first, end)
         home = layout.home[first:end]
-        rows = compute(piece, self._bundle.features, self._bundle.scales, packed.features, home, self._profiles)
+        rows = compute(sessions, self._bundle.features, self._bundle.scales, packed.features, home, self._profiles)
         check_masks(self._bundle, rows)
         for start, stop in ((first, long), (long, end)):  # runs of one length, and of several
             if start == stop:
@@ -203,32 +204,18 @@ class HeldSessions:
 _NOTHING = np.zeros(0, object)
 
 
-def _sessions(events: Events, times: NDArray[np.float64], layout: Layout) -> Sessions:
-    """The events in a new order as the feature step takes them; names that it does not read are left out."""
-    order, begins, offsets = layout.order, layout.begins, layout.offsets
-    runs, starts = len(begins), events.input_offsets
+def _sessions(events: Events, times: NDArray[np.float64], layout: Layout, first: int, end: int) -> Sessions:
+    """Runs ``first`` to ``end`` as the feature step takes them; names that it does not read are left out."""
+    offsets = layout.offsets[first : end + 1]
+    order, begins, starts = layout.order[offsets[0] : offsets[-1]], layout.begins[first:end], events.input_offsets
     widths = np.diff(starts)[order]
     models = events.model.dictionary_encode()
     names = np.array(models.dictionary.to_pylist(), object)  # one long name must not make all of them as long
-    codes = np.asarray(models.indices)[order[offsets[:-1]]]
+    codes = np.asarray(models.indices)[layout.order[offsets[:-1]]]
     return Sessions(
-        session=_NOTHING, client=_NOTHING, model=names[codes], offsets=offsets,
+        session=_NOTHING, client=_NOTHING, model=names[codes], offsets=offsets - offsets[0],
         time_s=times[order], confidence=events.confidence[order], predicted_class=events.predicted_class[order],
         inputs=events.inputs[ranges(starts[order], widths)], input_offsets=offsets_of(widths),
-        label=np.full(runs, -1, np.int8), before=np.where(begins, 0, 1), ends=np.zeros(runs, bool),
+        label=np.full(len(begins), -1, np.int8), before=np.where(begins, 0, 1), ends=np.zeros(len(begins), bool),
         digest=events.digest[order],
-    )  # fmt: skip
-
-
-def _piece(sessions: Sessions, first: int, end: int) -> Sessions:
-    """Runs ``first`` to ``end``."""
-    own, span = slice(first, end), slice(sessions.offsets[first], sessions.offsets[end])
-    ends = sessions.input_offsets[span.start : span.stop + 1]
-    return Sessions(
-        session=_NOTHING, client=_NOTHING, model=sessions.model[own],
-        offsets=sessions.offsets[first : end + 1] - span.start,
-        time_s=sessions.time_s[span], confidence=sessions.confidence[span],
-        predicted_class=sessions.predicted_class[span], inputs=sessions.inputs[ends[0] : ends[-1]],
-        input_offsets=ends - ends[0], label=sessions.label[own], before=sessions.before[own], ends=sessions.ends[own],
-        digest=sessions.digest[span],
     )  # fmt: skip
