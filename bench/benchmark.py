@@ -27,6 +27,7 @@ import probewatch
 from probewatch.bundle import Bundle
 from probewatch.corpus.benchmark import FURTHER, TEST, TRAIN
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
 from probewatch.data.owned import read_targets
@@ -147,7 +148,7 @@ def rival_scores(
     seen = np.sort(np.concatenate([moved.train, moved.valid])) if config.folds > 1 else moved.train
     tested = np.sort(np.array([place[name] for name in truth.session], np.int64))
     predictions: dict[str, Any] = {}
-    sequences = compute(both.sessions, bundle.features, bundle.scales, profiles=both.profiles)
+    sequences = compute(both.sessions, bundle.features, Known(bundle.scales, both.profiles))
     found = measure_rivals(both, sequences, moved, seen, metrics["max_fpr"], predictions, tested, config)
     return {
         name: (dict(zip(place, predictions[f"{RIVAL_PREFIX}{name}"].tolist(), strict=True)), one["threshold"])

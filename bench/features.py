@@ -25,14 +25,15 @@ from rows import compute_by_row
 
 from probewatch.data.columns import DEFAULT
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.records import Sessions
 from probewatch.data.scales import learn_scales
 
 FIRST_CALL = (
     "import sys, time; sys.path.insert(0, sys.argv[1]); from generate import make_sessions;"
     "from probewatch.data.columns import DEFAULT; from probewatch.data.features import compute;"
-    "sessions = make_sessions(1, 10); start = time.perf_counter();"
-    "compute(sessions, DEFAULT, {}); print(time.perf_counter() - start)"
+    "from probewatch.data.known import Known; sessions = make_sessions(1, 10); start = time.perf_counter();"
+    "compute(sessions, DEFAULT, Known()); print(time.perf_counter() - start)"
 )
 
 
@@ -65,15 +66,15 @@ def main() -> None:
     sessions = make_sessions(options.sessions, options.events, inputs=options.inputs)
     many = repeated(sessions, 100)
     scales = learn_scales(sessions)
-    ours = compute(sessions, DEFAULT, scales).values  # warms up
+    ours = compute(sessions, DEFAULT, Known(scales)).values  # warms up
     rows = compute_by_row(sessions, DEFAULT, scales)
     np.testing.assert_allclose(ours, rows, rtol=1e-4, atol=1e-4, err_msg="the sides compute different values")
 
     seconds: dict[str, list[float]] = {"rows": [], "ours": [], "many": []}
     for _ in range(options.rounds):
         seconds["rows"].append(timed(lambda: compute_by_row(sessions, DEFAULT, scales)))
-        seconds["ours"].append(timed(lambda: compute(sessions, DEFAULT, scales)))
-        seconds["many"].append(timed(lambda: compute(many, DEFAULT, scales)))
+        seconds["ours"].append(timed(lambda: compute(sessions, DEFAULT, Known(scales))))
+        seconds["many"].append(timed(lambda: compute(many, DEFAULT, Known(scales))))
     with tempfile.TemporaryDirectory() as cache:
         cold, warm = first_call_s(cache), first_call_s(cache)
 

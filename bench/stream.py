@@ -5,8 +5,9 @@
 Without a bundle, one of the default preset's shape is trained for one epoch on generated sessions: its scores mean
 little, its cost is that of the shipped preset. Clients ask in random order, 30 inputs a query, in micro-batches of
 1,024 columns that are ready in memory; features, graph, sessions, repeats, incidents and peaks are included, JSON
-decoding is not. The other side scores, for each micro-batch, every event's session of 150 events anew with the batch
-path, all 1,024 of them in one call. Medians of rounds; both sides must give the same score.
+decoding is not; once more with profiles of 100,000 training records a model. The other side scores, for each
+micro-batch, every event's session of 150 events anew with the batch path, all 1,024 of them in one call. Medians of
+rounds; both sides must give the same score.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle, read_bundle
 from probewatch.data.events import Events
+from probewatch.data.profile import Profile, Profiles, Records, build_profile
 from probewatch.data.records import Sessions
 from probewatch.score.batch import Scorer
 from probewatch.score.limits import Limits
@@ -37,6 +39,7 @@ from probewatch.score.stream import MICRO_BATCH, StreamScorer
 INPUTS = 30
 WINDOW = 150  # events that the other side scores anew
 BATCHES = 64  # different micro-batches of a round
+RECORDS = 100_000  # training records of each model, where there are profiles
 CHECKED = 16  # sessions whose scores are compared
 FIRST_SCORE = (
     "import sys; from probewatch import StreamScorer; watch = StreamScorer.open(sys.argv[1]);"
@@ -117,11 +120,21 @@ def state_bytes(bundle: Bundle, clients: int = 40_000, first: int = 5_000, round
     return (used[1] - used[0]) // (clients - first), watch.held.state_bytes
 
 
-def rate_of(bundle: Bundle, clients: int, rounds: int) -> float:
+def profiles_of(bundle: Bundle) -> dict[str, Profile]:
+    """A profile of each model, of random records."""
+    random = np.random.default_rng(0)
+
+    def records(count: int) -> Records:
+        return Records(random.normal(size=(count, INPUTS)), random.uniform(size=count))
+
+    return {model: build_profile(records(RECORDS), records(1000), bytes(16), model) for model in bundle.scales}
+
+
+def rate_of(bundle: Bundle, clients: int, rounds: int, profiles: Profiles | None = None) -> float:
     """Median events a second."""
     traffic = Traffic(clients, list(bundle.scales))
     limits = Limits(max_sessions=max(clients, 1 << 13))
-    watch = StreamScorer(bundle, threshold=1.0, limits=limits)
+    watch = StreamScorer(bundle, threshold=1.0, limits=limits, profiles=profiles)
     for events in traffic.everyone():
         watch.push(events)
     rates = []
@@ -179,10 +192,10 @@ def check(bundle: Bundle, sessions: Sessions) -> None:
     np.testing.assert_allclose(scores.score[-CHECKED:], verdicts.last_score, rtol=0, atol=1e-5)
 
 
-def latency_ms(bundle: Bundle) -> tuple[float, float]:
+def latency_ms(bundle: Bundle, profiles: Profiles | None = None) -> tuple[float, float]:
     """Median and 99th percentile of one event pushed alone."""
     traffic = Traffic(10_000, list(bundle.scales))
-    watch = StreamScorer(bundle, threshold=1.0)
+    watch = StreamScorer(bundle, threshold=1.0, profiles=profiles)
     for events in traffic.everyone():
         watch.push(events)
     times = []
@@ -242,16 +255,21 @@ def main() -> None:
         for clients in options.clients:
             rates[clients] = rate_of(bundle, clients, options.rounds)
             print(f"{f'{clients:,} clients':34}{rates[clients]:9,.0f} events/s")
+        profiles = profiles_of(bundle)
+        profiled = rate_of(bundle, min(options.clients[-1], 100_000), options.rounds, profiles)
+        print(f"{f'the same, {RECORDS:,} records known':34}{profiled:9,.0f} events/s")
         command = [sys.executable, __file__, "--state-of", str(bundle.folder)]
         grown, arrays = map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())
         print(f"{'state of a session (its arrays)':34}{grown:9,} bytes ({arrays:,})")
         middle, slow = latency_ms(bundle)
+        known_middle, known_slow = latency_ms(bundle, profiles)
         with tempfile.TemporaryDirectory() as cache:
             cold = first_score_s(bundle.folder, cache)
             warm = min(first_score_s(bundle.folder, cache) for _ in range(3))
     print(f"{'rescoring the last 150 events':34}{rescored:9,.0f} events/s")
     print(f"{'most clients against fewest':34}{rates[max(rates)] / rates[min(rates)]:9.2f}")
     print(f"{'one event, median (99 %)':34}{middle:9.2f} ms ({slow:.2f})")
+    print(f"{'the same, records known':34}{known_middle:9.2f} ms ({known_slow:.2f})")
     print(f"{'start to first score, cold (warm)':34}{cold:9.1f} s ({warm:.1f})")
     print(f"{'installed without extras':34}{installed_mib():9.0f} MiB")
     main_rate = rates[100_000] if 100_000 in rates else rates[max(rates)]

@@ -29,6 +29,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from probewatch.corpus.article import draw_tasks
 from probewatch.data.columns import ARTICLE
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.labels import read_allow, read_labels
 from probewatch.data.logs import read_logs
 from probewatch.data.ragged import Ragged
@@ -135,7 +136,7 @@ def detector_aucs(data: Labelled, split: str, seeds: int) -> NDArray[np.float64]
 
 def show_data(name: str, data: Labelled, split: str, seeds: int) -> None:
     known = (data.label >= 0) & ~data.allowed
-    sequences, label = compute(data.sessions.take(known), ARTICLE, {}), data.label[known]
+    sequences, label = compute(data.sessions.take(known), ARTICLE, Known()), data.label[known]
     print(f"   {name}: {len(label)} tasks, {int(label.sum())} malicious")
     for feature, auc in single_feature_auc(sequences, label).items():
         print(f"      mean {feature:<28} alone   ROC AUC {math.floor(auc * 1000) / 1000:.3f}")
@@ -162,7 +163,7 @@ def main() -> None:
         path = Path(folder) / "tasks.json"
         path.write_text(json.dumps(draw_tasks()))
         toy = read(path)
-    sequences = compute(toy.sessions, ARTICLE, {})
+    sequences = compute(toy.sessions, ARTICLE, Known())
     scaled = Scaler.fit(sequences).transform(sequences)
     show_lengths(scaled, toy.label)
     show_gather(scaled, toy.label, options.seeds)

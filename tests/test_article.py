@@ -23,6 +23,7 @@ from probewatch.bundle import Bundle, read_bundle
 from probewatch.corpus.article import draw_events, draw_tasks
 from probewatch.data.columns import ARTICLE
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.logs import read_logs
 from probewatch.data.ragged import Ragged
 from probewatch.errors import ConfigError, DataError
@@ -113,7 +114,7 @@ def test_a02_three_columns_in_order_others_ignored_a_missing_one_refused(tasks, 
         "time_delta_since_last_query",
         "distance_from_anchor_vector",
     )
-    sequences = compute(toy.sessions, PRESET.features, {})
+    sequences = compute(toy.sessions, PRESET.features, Known())
     assert sequences.values.shape[1] == 3  # timestep is none of them
     first = tasks[toy.sessions.session[0]]["sequence"]
     assert sequences[0][:, 0].tolist() == pytest.approx([event["response_confidence"] for event in first])
@@ -125,11 +126,11 @@ def test_a02_three_columns_in_order_others_ignored_a_missing_one_refused(tasks, 
         }
         sessions = read_labelled(write_tasks(tmp_path / f"{name}.json", without)).sessions
         with pytest.raises(DataError, match=f"the log has no column \\['{name}'\\]"):
-            compute(sessions, PRESET.features, {})
+            compute(sessions, PRESET.features, Known())
 
 
 def test_a03_a_task_becomes_a_float32_array_of_its_steps_in_order(tasks, toy):
-    sequences = compute(toy.sessions, PRESET.features, {})
+    sequences = compute(toy.sessions, PRESET.features, Known())
     for session, name in enumerate(toy.sessions.session):
         rows = [[event[column] for column in PRESET.features] for event in tasks[name]["sequence"]]
         assert sequences[session].dtype == np.float32
@@ -150,7 +151,7 @@ def test_a04_the_split_is_112_28_60_and_scikit_learns_of_the_tasks_in_their_orde
 
 
 def test_a05_the_scaler_is_the_standard_scaler_of_stacked_training_steps(toy):
-    sequences = compute(toy.sessions, PRESET.features, {})
+    sequences = compute(toy.sessions, PRESET.features, Known())
     split = split_sessions(toy.sessions, toy.label, np.ones(200, bool), PRESET)
     stacked = np.vstack([sequences[session] for session in split.train]).astype(np.float64)
     standard_scaler = StandardScaler().fit(stacked)
@@ -312,7 +313,7 @@ def scores_of(bundle, data):
 
 def torch_scores(bundle, data):
     """The scores by the saved weights in the torch model, without the graph."""
-    sequences = compute(data.sessions, PRESET.features, {})
+    sequences = compute(data.sessions, PRESET.features, Known())
     split = split_sessions(data.sessions, data.label, np.ones(len(data.label), bool), PRESET)
     scaler = StandardScaler().fit(sequences.take(split.train).values.astype(np.float64))
     model = saved_model(bundle)
@@ -531,7 +532,7 @@ def test_a17_the_articles_system_solves_the_articles_data(trained):
 
 
 def test_a18_the_bundle_holds_the_best_models_weights(trained):
-    sequences = compute(trained.data.sessions, PRESET.features, {})
+    sequences = compute(trained.data.sessions, PRESET.features, Known())
     split = split_sessions(trained.data.sessions, trained.data.label, np.ones(200, bool), PRESET)
     scaled = Scaler.fit(sequences.take(split.train)).transform(sequences)
     again = fit(
@@ -555,7 +556,7 @@ def test_a19_features_of_a_raw_log_equal_a_computation_by_hand(tmp_path):
     assert set(kinds) == {"task_start", "model_query", "internal_activity", "task_end"}
     assert (counts.events, counts.rejects, counts.duplicates) == (kinds["model_query"], 0, 0)
     assert counts.read == counts.events + counts.skipped == len(events)
-    sequences = compute(sessions, PRESET.features, {})
+    sequences = compute(sessions, PRESET.features, Known())
     for session, task in enumerate(sessions.session):
         assert sequences[session] == pytest.approx(by_hand(events, task), abs=1e-5)
 
@@ -566,7 +567,7 @@ def test_a19_the_causal_anchor_is_the_articles_from_the_highest_confidence_on(tm
     path.write_text("".join(json.dumps(event) + "\n" for event in draw_events(12, seed=3)))
     with read_logs([path]) as log:
         sessions = log.all_sessions()
-    sequences = compute(sessions, PRESET.features, {})
+    sequences = compute(sessions, PRESET.features, Known())
     for session, task in enumerate(sessions.session):
         article = np.array([[event[name] for name in PRESET.features] for event in tasks[task]["sequence"]])
         best = np.argmax(article[:, 0])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from probewatch.data.columns import FEATURES
 from probewatch.data.estimate import estimate_profile
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.records import Sessions, offsets_of
 from probewatch.errors import ProfileError
 
@@ -38,7 +39,7 @@ def test_an_estimate_knows_the_usual_queries_and_no_member() -> None:
     assert profile.key == b""
     np.testing.assert_allclose(profile.scale.centre, [5.0, -3.0, 0.0], atol=0.2)
     np.testing.assert_allclose(profile.scale.spread, [1.0, 2.0, 0.5], rtol=0.15)
-    values = compute(sessions_of(usual(1, 2)), tuple(FEATURES), {}, profiles={"m": profile}).values
+    values = compute(sessions_of(usual(1, 2)), tuple(FEATURES), Known({}, {"m": profile})).values
     told = {name for at, name in enumerate(FEATURES) if not np.isnan(values[:, at]).all()}
     assert {"centre_rank", "nearest_rank", "confidence_rank"} <= told
     assert not {"member_ratio", "on_record"} & told

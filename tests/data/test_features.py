@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probewatch.data.columns import ARTICLE, DEFAULT, FEATURES, FLOOR, WINDOW
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.profile import Profiles, Records, build_profile
 from probewatch.data.records import Sessions, offsets_of
 from probewatch.data.scales import Scale, learn_scales
@@ -60,7 +61,7 @@ def piece(sessions: Sessions, index: int, start: int, stop: int) -> Sessions:
 
 
 def column(name: str, sessions: Sessions, scales: dict[str, Scale] | None = None) -> NDArray[np.float32]:
-    return compute(sessions, [name], scales or {}).values[:, 0]
+    return compute(sessions, [name], Known(scales or {})).values[:, 0]
 
 
 @pytest.mark.parametrize("inputs", [30, 5])
@@ -77,7 +78,7 @@ def test_with_profiles_too_the_compiled_features_are_those_of_plain_numpy(inputs
         )
         for at in range(2)
     }  # fmt: skip
-    ours = compute(sessions, ALL, {}, profiles=profiles).values
+    ours = compute(sessions, ALL, Known({}, profiles)).values
     rows = compute_by_row(sessions, ALL, {}, profiles)
     np.testing.assert_allclose(ours, rows, rtol=1e-4, atol=1e-4)
     assert np.nanmax(ours[:, ALL.index("records_touched")]) > 1.0
@@ -88,7 +89,7 @@ def test_with_profiles_too_the_compiled_features_are_those_of_plain_numpy(inputs
 def test_the_compiled_features_are_those_of_plain_numpy_row_by_row(inputs: int, known: bool) -> None:
     sessions = make_sessions(6, 70, inputs=inputs, seed=inputs)
     scales = learn_scales(sessions) if known else {}
-    ours = compute(sessions, ALL, scales).values
+    ours = compute(sessions, ALL, Known(scales)).values
     np.testing.assert_allclose(ours, compute_by_row(sessions, ALL, scales), rtol=1e-4, atol=1e-4)
 
 
@@ -98,8 +99,8 @@ def test_the_features_of_a_prefix_are_those_of_the_whole(seed: int, data: st.Dat
     sessions = make_sessions(2, 60, inputs=20, seed=seed)
     scales = learn_scales(sessions)
     length = data.draw(st.integers(1, int(sessions.lengths[0])))
-    whole = compute(sessions, ALL, scales).values[:length]
-    np.testing.assert_array_equal(compute(piece(sessions, 0, 0, length), ALL, scales).values, whole)
+    whole = compute(sessions, ALL, Known(scales)).values[:length]
+    np.testing.assert_array_equal(compute(piece(sessions, 0, 0, length), ALL, Known(scales)).values, whole)
 
 
 @quick
@@ -107,7 +108,7 @@ def test_the_features_of_a_prefix_are_those_of_the_whole(seed: int, data: st.Dat
 def test_a_session_cut_anywhere_has_the_features_of_the_whole(seed: int, data: st.DataObject) -> None:
     sessions = make_sessions(3, 50, inputs=20, seed=seed)
     scales = learn_scales(sessions)
-    whole = compute(sessions, ALL, scales)
+    whole = compute(sessions, ALL, Known(scales))
     cuts = [
         [0, *sorted(data.draw(st.sets(st.integers(1, int(length) - 1), max_size=4))), int(length)]
         for length in sessions.lengths
@@ -119,7 +120,7 @@ def test_a_session_cut_anywhere_has_the_features_of_the_whole(seed: int, data: s
         for index, ends in enumerate(cuts):
             if turn + 1 < len(ends):
                 part = piece(sessions, index, ends[turn], ends[turn + 1])
-                found[index].append(compute(part, ALL, scales, state, np.array([slots[index]])).values)
+                found[index].append(compute(part, ALL, Known(scales), state, np.array([slots[index]])).values)
     for index in range(3):
         np.testing.assert_array_equal(np.concatenate(found[index]), whole[index])
 
@@ -129,9 +130,9 @@ def test_a_session_cut_anywhere_has_the_features_of_the_whole(seed: int, data: s
 def test_the_features_of_a_session_do_not_depend_on_other_sessions(seed: int, order: list[int], kept: int) -> None:
     sessions = make_sessions(4, 30, inputs=20, seed=seed)
     scales = learn_scales(sessions)
-    whole = compute(sessions, ALL, scales)
+    whole = compute(sessions, ALL, Known(scales))
     chosen = order[:kept]
-    alone = compute(sessions.take(np.array(chosen)), ALL, scales)
+    alone = compute(sessions.take(np.array(chosen)), ALL, Known(scales))
     for place, index in enumerate(chosen):
         np.testing.assert_array_equal(alone[place], whole[index])
 
@@ -142,7 +143,7 @@ def test_nothing_that_is_given_is_changed() -> None:
     arrays = [value for value in vars(sessions).values() if isinstance(value, np.ndarray)]
     arrays += [value for scale in scales.values() for value in vars(scale).values() if isinstance(value, np.ndarray)]
     before = [array.copy() for array in arrays]
-    compute(sessions, ALL, scales)
+    compute(sessions, ALL, Known(scales))
     for array, copy in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, copy)
 
@@ -160,15 +161,15 @@ def test_the_articles_three_features_by_hand() -> None:
         [0.9, 0.0, math.hypot(3, 3)],
         [0.95, 0.5, 0.0],
     ]
-    np.testing.assert_allclose(compute(session, ARTICLE, {}).values, expected, rtol=1e-6)
+    np.testing.assert_allclose(compute(session, ARTICLE, Known()).values, expected, rtol=1e-6)
 
 
 def test_ready_made_columns_are_taken_as_they_are() -> None:
     ready = {name: np.array([7.0, 8.0]) for name in ARTICLE}
     session = dataclasses.replace(session_of([[], []]), given=ready)
-    np.testing.assert_array_equal(compute(session, ARTICLE, {}).values, [[7.0] * 3, [8.0] * 3])
+    np.testing.assert_array_equal(compute(session, ARTICLE, Known()).values, [[7.0] * 3, [8.0] * 3])
     with pytest.raises(DataError, match="no column"):
-        compute(dataclasses.replace(session, given={ARTICLE[0]: ready[ARTICLE[0]]}), ARTICLE, {})
+        compute(dataclasses.replace(session, given={ARTICLE[0]: ready[ARTICLE[0]]}), ARTICLE, Known())
 
 
 def same(left: NDArray[np.float32], right: NDArray[np.float32]) -> set[str]:
@@ -208,9 +209,9 @@ def in_group(*groups: str) -> set[str]:
 
 
 def test_a_log_without_inputs_lacks_what_is_made_of_inputs_and_no_more(complete: Sessions, profiles: Profiles) -> None:
-    whole = compute(complete, ALL, {}, profiles=profiles).values
+    whole = compute(complete, ALL, Known({}, profiles)).values
     bare = dataclasses.replace(complete, inputs=np.zeros(0), input_offsets=np.zeros(41, np.int64))
-    values = compute(bare, ALL, {}, profiles=profiles).values
+    values = compute(bare, ALL, Known({}, profiles)).values
     lacking = in_group("inputs", "members", "model") | {
         "constant_change",
         "nearest_rank",
@@ -227,8 +228,8 @@ def test_a_log_without_inputs_lacks_what_is_made_of_inputs_and_no_more(complete:
 def test_a_log_without_classes_lacks_what_is_made_of_classes_and_no_more(
     complete: Sessions, profiles: Profiles
 ) -> None:
-    whole = compute(complete, ALL, {}, profiles=profiles).values
-    values = compute(dataclasses.replace(complete, predicted_class=np.full(40, -1)), ALL, {}, profiles=profiles).values
+    whole = compute(complete, ALL, Known({}, profiles)).values
+    values = compute(dataclasses.replace(complete, predicted_class=np.full(40, -1)), ALL, Known({}, profiles)).values
     lacking = in_group("class", "model") | {"nearest_class_change"}
     assert absent(values) == lacking
     assert same(values, whole) >= set(ALL) - lacking
@@ -237,8 +238,8 @@ def test_a_log_without_classes_lacks_what_is_made_of_classes_and_no_more(
 def test_a_log_without_confidences_lacks_what_is_made_of_confidences_and_no_more(
     complete: Sessions, profiles: Profiles
 ) -> None:
-    whole = compute(complete, ALL, {}, profiles=profiles).values
-    values = compute(dataclasses.replace(complete, confidence=np.full(40, np.nan)), ALL, {}, profiles=profiles).values
+    whole = compute(complete, ALL, Known({}, profiles)).values
+    values = compute(dataclasses.replace(complete, confidence=np.full(40, np.nan)), ALL, Known({}, profiles)).values
     lacking = in_group("confidence", "model") | {
         name for name in ALL if name.startswith(("confidence", "rank", "ratio", "jump"))
     }
@@ -256,7 +257,7 @@ def test_a_log_without_confidences_lacks_what_is_made_of_confidences_and_no_more
 def test_one_missing_confidence_leaves_the_running_means_where_they_are(complete: Sessions) -> None:
     confidence = complete.confidence.copy()
     confidence[20] = np.nan
-    values = compute(dataclasses.replace(complete, confidence=confidence), ALL, {}).values
+    values = compute(dataclasses.replace(complete, confidence=confidence), ALL, Known()).values
     mean = ALL.index("confidence_mean_4")
     assert np.isnan(values[20, ALL.index("log_odds")])
     assert values[20, mean] == values[19, mean]
@@ -271,8 +272,8 @@ def test_vectors_of_another_width_are_not_compared_with_those_before() -> None:
         "nearest_distance", "previous_distance", "anchor_distance", "distance_from_anchor_vector", "repeat",
         "neighbours", "changed_share", "centre_distance", "lowest_nearest", "farthest", "nearest_confidence_change",
     ]  # fmt: skip
-    mixed = compute(session_of(narrow + wide, confidence=confidence.tolist()), fresh, {}).values
-    alone = compute(session_of(wide, confidence=confidence[9:].tolist()), fresh, {}).values
+    mixed = compute(session_of(narrow + wide, confidence=confidence.tolist()), fresh, Known()).values
+    alone = compute(session_of(wide, confidence=confidence[9:].tolist()), fresh, Known()).values
     np.testing.assert_array_equal(mixed[9:], alone)
     assert np.isnan(mixed[9, 0])
 
@@ -355,7 +356,7 @@ def test_huge_and_denormal_values_give_finite_features(
         predicted_class=[2**62] * len(queries),
     )  # fmt: skip
     scales = {"m": Scale(np.zeros(2), np.array([1e-300, 1e300]), 1e-3, np.linspace(0, 1, 5))} if known else {}
-    assert not np.isinf(compute(session, ALL, scales).values).any()
+    assert not np.isinf(compute(session, ALL, Known(scales)).values).any()
 
 
 def test_the_state_of_a_session_is_small() -> None:
@@ -375,18 +376,18 @@ def test_the_table_tells_every_feature_once_and_the_default_leaves_the_articles_
 def test_unknown_and_repeated_names_are_refused() -> None:
     session = session_of([[1.0]])
     with pytest.raises(ConfigError, match="unknown features \\['nonsense'\\]"):
-        compute(session, ["log_gap", "nonsense"], {})
+        compute(session, ["log_gap", "nonsense"], Known())
     with pytest.raises(ConfigError, match="named twice"):
-        compute(session, ["log_gap", "log_gap"], {})
+        compute(session, ["log_gap", "log_gap"], Known())
     with pytest.raises(ConfigError, match="unknown features"):
-        compute(session, [], {})
+        compute(session, [], Known())
 
 
 def test_one_long_name_of_a_model_costs_no_more_than_itself() -> None:
     sessions = make_sessions(2000, 5, inputs=5, seed=0)
     named = np.array(["m" * 1_000_000, *["m"] * 1999], object)
     tracemalloc.start()
-    compute(dataclasses.replace(sessions, model=named), ["log_odds"], {})
+    compute(dataclasses.replace(sessions, model=named), ["log_odds"], Known())
     learn_scales(dataclasses.replace(sessions, model=named))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -15,6 +15,7 @@ import pytest
 from probewatch.data.columns import DEFAULT, FEATURES
 from probewatch.data.features import compute
 from probewatch.data.fields import FieldMap
+from probewatch.data.known import Known
 from probewatch.data.logs import read_logs
 from probewatch.data.records import Sessions
 from probewatch.data.state import new_state
@@ -35,7 +36,7 @@ def read(path: Path, fields: FieldMap | None = FIELDS) -> Sessions:
 
 
 def column(name: str, sessions: Sessions) -> np.ndarray:
-    return compute(sessions, [name], {}).values[:, 0]
+    return compute(sessions, [name], Known()).values[:, 0]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def hashed(tmp_path: Path) -> Sessions:
 
 def test_repeats_of_a_hash_are_seen_and_distances_are_missing(hashed: Sessions) -> None:
     np.testing.assert_array_equal(column("repeat", hashed), REPEATS)
-    values = compute(hashed, DEFAULT, {}).values
+    values = compute(hashed, DEFAULT, Known()).values
     told = {name for at, name in enumerate(DEFAULT) if not np.isnan(values[:, at]).all()}
     assert {name for name in told if FEATURES[name].group == "inputs"} == {
         name for name in DEFAULT if name.startswith("repeat")
@@ -96,7 +97,7 @@ def test_hashes_stay_with_their_queries(hashed: Sessions) -> None:
 
 @pytest.mark.parametrize("cut", range(1, 7))
 def test_a_stream_of_hashes_has_the_features_of_the_whole(hashed: Sessions, cut: int) -> None:
-    whole = compute(hashed, DEFAULT, {}).values
+    whole = compute(hashed, DEFAULT, Known()).values
     state = new_state(1)
     for start, stop in ((0, cut), (cut, 7)):
         part = replace(
@@ -105,5 +106,5 @@ def test_a_stream_of_hashes_has_the_features_of_the_whole(hashed: Sessions, cut:
             input_offsets=np.zeros(stop - start + 1, np.int64), digest=hashed.digest[start:stop],
             before=np.array([start]),
         )  # fmt: skip
-        values = compute(part, DEFAULT, {}, state, np.array([0])).values
+        values = compute(part, DEFAULT, Known(), state, np.array([0])).values
         np.testing.assert_array_equal(values, whole[start:stop])

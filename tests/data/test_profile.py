@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from probewatch.data.columns import FEATURES
 from probewatch.data.features import compute
 from probewatch.data.hashes import mark, siphash
+from probewatch.data.known import Known
 from probewatch.data.profile import Profile, Records, build_profile
 from probewatch.data.records import Sessions, offsets_of
 from probewatch.data.state import new_state
@@ -63,7 +64,7 @@ def session_of(inputs: NDArray[np.float64], confidence: NDArray[np.float64] | No
 
 
 def column(name: str, inputs: NDArray[np.float64], profile: Profile) -> NDArray[np.float32]:
-    return compute(session_of(inputs), [name], {}, profiles={"m": profile}).values[:, 0]
+    return compute(session_of(inputs), [name], Known({}, {"m": profile})).values[:, 0]
 
 
 def test_siphash_has_its_papers_test_vector() -> None:
@@ -139,7 +140,7 @@ def test_the_holdout_fixes_rates_and_is_no_feature(train: Records, holdout: Reco
     """With other strangers in the same places of the distributions, no feature of a holdout record differs."""
     other = build_profile(train, Records(holdout.inputs[::-1], holdout.confidence[::-1]), KEY, "m")
     session = session_of(holdout.inputs[:50], holdout.confidence[:50])
-    ours, theirs = (compute(session, ALL, {}, profiles={"m": one}).values for one in (profile, other))
+    ours, theirs = (compute(session, ALL, Known({}, {"m": one})).values for one in (profile, other))
     np.testing.assert_array_equal(ours, theirs)
 
 
@@ -156,7 +157,7 @@ def test_the_ratio_is_high_where_training_records_answers_lie(profile: Profile) 
     """Members' log-odds are 2.5 ± 1 and strangers' 1 ± 1, so a ratio at x is about 1.5 x - 2.625."""
     inputs, odds = np.zeros((3, profile.widths.size)), np.array([-0.5, 1.75, 4.0])
     session = session_of(inputs, 1.0 / (1.0 + np.exp(-odds)))
-    ratio = compute(session, ["member_ratio"], {}, profiles={"m": profile}).values[:, 0]
+    ratio = compute(session, ["member_ratio"], Known({}, {"m": profile})).values[:, 0]
     assert ratio[0] < -1.0
     assert abs(ratio[1]) < 0.7
     assert ratio[2] > 1.0
@@ -173,7 +174,7 @@ def test_a_profile_is_the_same_after_json_and_its_key_is_not_in_it(train: Record
     text = json.dumps(profile.to_json(), allow_nan=False)
     again = Profile.from_json(json.loads(text), profile.key)
     session = session_of(train.inputs, train.confidence)
-    ours, theirs = (compute(session, ALL, {}, profiles={"m": one}).values for one in (profile, again))
+    ours, theirs = (compute(session, ALL, Known({}, {"m": one})).values for one in (profile, again))
     np.testing.assert_array_equal(ours, theirs)
     assert again.records == profile.records
     for secret in (KEY, profile.key):
@@ -213,7 +214,7 @@ def test_features_with_a_profile_are_those_of_a_prefix_and_of_a_stream(
     profiles = {"m": build_profile(train, holdout, KEY, "m")}
     pool = np.concatenate([train.inputs, holdout.inputs, train.inputs * 1.01])
     session = session_of(pool[random.integers(0, len(pool), length)], random.random(length))
-    whole = compute(session, ALL, {}, profiles=profiles).values
+    whole = compute(session, ALL, Known({}, profiles)).values
     cut = data.draw(st.integers(1, length - 1))
     state, width = new_state(1, session.inputs.size // length), session.inputs.size // length
     for start, stop in ((0, cut), (cut, length)):
@@ -221,15 +222,15 @@ def test_features_with_a_profile_are_those_of_a_prefix_and_of_a_stream(
             session_of(session.inputs.reshape(-1, width)[start:stop], session.confidence[start:stop]),
             time_s=session.time_s[start:stop], before=np.array([start]),
         )  # fmt: skip
-        values = compute(part, ALL, {}, state, np.array([0]), profiles=profiles).values
+        values = compute(part, ALL, Known({}, profiles), state, np.array([0])).values
         np.testing.assert_array_equal(values, whole[start:stop])
 
 
 def test_vectors_of_another_width_than_the_profiles_are_compared_without_it(profile: Profile) -> None:
     random = np.random.default_rng(3)
     session = session_of(random.normal(size=(20, 4)), random.random(20))
-    values = compute(session, ALL, {}, profiles={"m": profile}).values
-    plain = compute(session, ALL, {}).values
+    values = compute(session, ALL, Known({}, {"m": profile})).values
+    plain = compute(session, ALL, Known()).values
     lacking = {name for name in ALL if FEATURES[name].group in ("profile", "members")}
     for at, name in enumerate(ALL):
         if name.startswith(("member_ratio", "ratio", "rank", "confidence_rank")):
@@ -244,7 +245,7 @@ def test_a_profile_without_training_records_tells_of_distances_alone(holdout: Re
     nothing = Records(np.zeros((0, holdout.inputs.shape[1])), np.zeros(0))
     profile = build_profile(nothing, holdout, KEY, "m")
     assert np.isnan(profile.rate)
-    values = compute(session_of(holdout.inputs, holdout.confidence), ALL, {}, profiles={"m": profile}).values
+    values = compute(session_of(holdout.inputs, holdout.confidence), ALL, Known({}, {"m": profile})).values
     known = {name for at, name in enumerate(ALL) if not np.isnan(values[:, at]).all()}
     assert {"centre_rank", "nearest_rank", "confidence_rank"} <= known
     assert not {"member_ratio", "on_record", "records_excess", "touch_mean_32"} & known

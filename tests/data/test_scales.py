@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from probewatch.data.records import Sessions, offsets_of
-from probewatch.data.scales import QUANTILES, Scale, learn_scales, table_of
+from probewatch.data.scales import NOTHING, QUANTILES, Scale, learn_scales, table_of
 
 
 def sessions_of(vectors: list[list[float]], confidence: list[float], *, model: str = "m") -> Sessions:
@@ -75,7 +75,7 @@ def test_a_scale_is_the_same_after_json() -> None:
 
 def test_the_table_lays_scales_end_to_end_and_leaves_unknown_models_empty() -> None:
     known = Scale(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 5.0, np.array([0.5]))
-    table = table_of({"known": known}, ["new", "known"])
+    table = table_of([NOTHING, known])
     assert table.inputs.tolist() == [0, 0, 2]
     assert table.quantiles.tolist() == [0, 0, 1]
     assert table.centre.tolist() == [1.0, 2.0]

@@ -12,6 +12,7 @@ import pytest
 from probewatch.data.columns import DEFAULT, FEATURES
 from probewatch.data.estimate import estimate_profile
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.profile import Profiles, Records, build_profile
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions
@@ -82,7 +83,7 @@ def test_a_log_that_hashes_its_inputs_itself_shows_the_same(labelled: Labelled) 
     hashed = without(sessions, ("vectors",))
     assert len(np.unique(hashed.digest)) == len(np.unique(sessions.inputs.reshape(-1, 6), axis=0))
     salted = replace(hashed, digest=hashed.digest ^ np.uint64(0xABCDEF))
-    np.testing.assert_array_equal(compute(salted, DEFAULT, {}).values, compute(hashed, DEFAULT, {}).values)
+    np.testing.assert_array_equal(compute(salted, DEFAULT, Known()).values, compute(hashed, DEFAULT, Known()).values)
     offsets = np.array([0, 2, 2, 4, 6])
     found = digest_all(np.array([1.0, -0.0, 1.0, 0.0, 0.0, 1.0]), offsets)
     assert found[1] == 0
@@ -113,7 +114,7 @@ def test_thinned_sessions_lose_queries_near_earlier_ones_and_no_others(labelled:
     scales = learn_scales(sessions)
     fewer = thinned(sessions, scales, {}, 5)
     assert fewer.session.tolist() == sessions.session.tolist()
-    near = compute(sessions, ("neighbours",), scales).values[:, 0] > 0.0
+    near = compute(sessions, ("neighbours",), Known(scales)).values[:, 0] > 0.0
     left = np.isin(sessions.time_s, fewer.time_s)
     assert left[~near].all()
     shares = [1.0 - np.mean(left[one][near[one]]) for one in _pieces(sessions) if near[one].sum() > 5]

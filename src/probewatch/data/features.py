@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probewatch.data.columns import ARTICLE, DEFAULT, FAMILIAR, FEATURES, SIGNALS, WINDOW, check_names
-from probewatch.data.profile import Profiles, reference_of, with_profiles
+from probewatch.data.known import Known
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions, coded
-from probewatch.data.scales import SKETCH, Scales, table_of
+from probewatch.data.records import Sessions
+from probewatch.data.scales import SKETCH
 from probewatch.data.sketches import signs_of
 from probewatch.data.state import Room, State, new_state
 from probewatch.data.step import run
@@ -23,20 +24,18 @@ from probewatch.errors import DataError
 def compute(
     sessions: Sessions,
     names: Sequence[str],
-    scales: Scales,
+    known: Known,
     state: State | None = None,
     slots: NDArray[np.int64] | None = None,
-    profiles: Profiles | None = None,
 ) -> Ragged:
     """The features of every query of ``sessions``.
 
     Args:
         sessions: S sessions over N queries; one with ``before`` > 0 goes on from ``state``.
         names: F names out of :data:`FEATURES`, the order of the columns.
-        scales: by model; a model that is not in it is scaled by each session's own running spread.
+        known: of the models; one that is not in it is scaled by each session's own running spread.
         state: what is remembered of each slot, changed in place; needed to go on with sessions.
         slots: (S,) place of each session in ``state``; without it all take turns in the first.
-        profiles: by model; the scale of a profile comes before one in ``scales``.
 
     Returns:
         (N, F) float32 values, NaN where the log does not tell, with the offsets of the sessions.
@@ -45,26 +44,22 @@ def compute(
         ConfigError: an unknown feature.
         DataError: the log has ready-made features but not one of those asked for.
     """
-    check_names(names)
+    places = _places(tuple(names))
     missing = [name for name in ARTICLE if name in names and sessions.given and name not in sessions.given]
     if missing:
         raise DataError(f"the log has no column {missing}, expected all of {list(ARTICLE)}; add what is missing.")
     state = state or new_state(1, anchor_width(sessions, names))
     slots = np.zeros(len(sessions), np.int64) if slots is None else slots
-    models, rows = coded(sessions.model)
-    columns = np.array([list(FEATURES).index(name) for name in names], np.int64)
+    rows = known.rows(sessions.model)
     out = np.empty((len(sessions.time_s), len(names)), np.float32)
-    profiles = profiles or {}
-    table = table_of(with_profiles(scales, profiles), models)
     digest = sessions.digest if len(sessions.digest) else np.zeros(len(sessions.time_s), np.uint64)
     told = sessions.time_s, sessions.confidence, sessions.predicted_class, sessions.inputs, sessions.input_offsets
     run(
         state, slots, sessions.before == 0, sessions.offsets, rows, *map(_read_only, told), digest,
-        table, reference_of(profiles, models, table.inputs), columns, _room(sessions), out,
+        known.table, known.reference, places, _room(sessions), out,
     )  # fmt: skip
     if FAMILIAR in names:
-        familiar = np.array([1.0 if model in scales else np.nan for model in models], np.float32)[rows]
-        out[:, list(names).index(FAMILIAR)] = np.repeat(familiar, sessions.lengths)
+        out[:, list(names).index(FAMILIAR)] = np.repeat(known.familiar[rows], sessions.lengths)
     for name, column in sessions.given.items():
         if name in names:
             out[:, list(names).index(name)] = column
@@ -76,7 +71,14 @@ def compile_ahead() -> None:
 
     The first call of :func:`compute` waits for it. A process that ends before does so too.
     """
-    threading.Thread(target=compute, args=(Sessions.concat([]), DEFAULT, {})).start()
+    threading.Thread(target=compute, args=(Sessions.concat([]), DEFAULT, Known())).start()
+
+
+@lru_cache
+def _places(names: tuple[str, ...]) -> NDArray[np.int64]:
+    """Where the features stand in a row of the step; an unknown one is refused."""
+    check_names(names)
+    return np.array([list(FEATURES).index(name) for name in names], np.int64)
 
 
 def anchor_width(sessions: Sessions, names: Sequence[str]) -> int:

@@ -205,15 +205,14 @@ def with_profiles(scales: Scales, profiles: Profiles) -> Scales:
     return {**scales, **{model: profile.scale for model, profile in profiles.items()}}
 
 
-def reference_of(profiles: Profiles, models: Sequence[str], inputs: NDArray[np.int64]) -> Reference:
-    """The profiles of ``models``, in that order, as the compiled step reads them.
+def reference_of(profiles: Sequence[Profile | None], inputs: NDArray[np.int64]) -> Reference:
+    """The profiles as the compiled step reads them, a row each.
 
     Args:
         inputs: (M + 1,) offsets of the models' inputs in the table of their scales.
     """
-    rows = [profiles.get(model) for model in models]
-    edges = max([1, *(len(row.edges) for row in rows if row)])
-    count = len(models)
+    edges = max([1, *(len(row.edges) for row in profiles if row)])
+    count = len(profiles)
     found = Reference(
         np.full((count, edges), np.nan), np.zeros((count, edges + 1)),
         np.full((count, len(QUANTILES)), np.nan), np.full((count, len(QUANTILES)), np.nan),
@@ -221,7 +220,7 @@ def reference_of(profiles: Profiles, models: Sequence[str], inputs: NDArray[np.i
         np.zeros(count + 1, np.int64), np.zeros((SHIFTS, 0), np.uint64), np.zeros((SHIFTS, 0), np.int64),
     )  # fmt: skip
     hashes, numbers = [found.hashes], [found.numbers]
-    for m, row in enumerate(rows):
+    for m, row in enumerate(profiles):
         found.records[m + 1] = found.records[m]
         if row is None:
             continue

@@ -51,6 +51,7 @@ class Scale:
 
 
 Scales = Mapping[str, Scale]  # by model name
+NOTHING = Scale(np.zeros(0), np.zeros(0), 1.0, np.zeros(0))  # of a model of which nothing is known
 
 
 class Table(NamedTuple):
@@ -64,19 +65,17 @@ class Table(NamedTuple):
     confidences: NDArray[np.float64]
 
 
-def table_of(scales: Scales, models: Sequence[str]) -> Table:
-    """The scales of ``models``, in that order; one that is not in ``scales`` gets an empty row."""
-    empty = Scale(np.zeros(0), np.zeros(0), 1.0, np.zeros(0))
-    rows = [scales.get(model, empty) for model in models]
+def table_of(scales: Sequence[Scale]) -> Table:
+    """The scales, a row each."""
 
     def joined(arrays: list[NDArray[np.float64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         ends = np.cumsum([0] + [len(array) for array in arrays]).astype(np.int64)
         return ends, np.concatenate([*arrays, np.zeros(0)])
 
-    inputs, centre = joined([row.centre for row in rows])
-    quantiles, confidences = joined([row.confidences for row in rows])
-    spread = joined([row.spread for row in rows])[1]
-    return Table(inputs, centre, spread, np.array([row.unit for row in rows], np.float64), quantiles, confidences)
+    inputs, centre = joined([one.centre for one in scales])
+    quantiles, confidences = joined([one.confidences for one in scales])
+    spread = joined([one.spread for one in scales])[1]
+    return Table(inputs, centre, spread, np.array([one.unit for one in scales], np.float64), quantiles, confidences)
 
 
 def learn_scales(sessions: Sessions, *, seed: int = 0) -> dict[str, Scale]:

@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from probewatch.data.columns import THEMES, theme_of
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.ragged import Ragged
 from probewatch.data.scales import Scales, learn_scales
 from probewatch.data.wording import listed
@@ -120,7 +121,7 @@ def prepare(data: Labelled, split: Split, config: Config) -> Ground:
     fewer = None
     if masked and len(data.sessions.inputs) and not data.sessions.given:
         sparse = thinned(data.sessions, scales, data.profiles, config.seed)
-        fewer = compute(sparse, config.features, scales, profiles=data.profiles)
+        fewer = compute(sparse, config.features, Known(scales, data.profiles))
     return Ground(learned, seen, folds, budget, masked, scales, views, fewer, scaler)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle, Overlap
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.ragged import Ragged
 from probewatch.errors import DataError
 from probewatch.learn.dataset import Split
@@ -39,7 +40,7 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
         ConfigError: ``prior`` is not above 0 and below 1.
     """
     shift = 0.0 if prior is None else prior_shift(prior, bundle.prior)
-    sequences = compute(data.sessions, bundle.features, bundle.scales, profiles=data.profiles)
+    sequences = compute(data.sessions, bundle.features, Known(bundle.scales, data.profiles))
     config = Config().with_changes(bundle.manifest["config"])
     notes, counted = [], data.label >= 0
     if data.sha256 == bundle.manifest["data"]["sha256"]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from probewatch.data.columns import FLOOR, NEAR
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.profile import Profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, offsets_of
@@ -53,7 +54,7 @@ def view_sessions(
     Args:
         poorer: look at the poorer views too.
     """
-    views = {WHOLE: compute(sessions, names, scales, profiles=profiles)}
+    views = {WHOLE: compute(sessions, names, Known(scales, profiles))}
     for name, (_, lacks, _) in VIEWS.items() if poorer else ():
         if sessions.given or (not profiles and lacks in (("profile",), ("model",))):
             continue
@@ -62,7 +63,7 @@ def view_sessions(
         if "confidence" in lacks and np.isnan(sessions.confidence).all():
             continue
         known = {} if "model" in lacks else scales
-        views[name] = compute(without(sessions, lacks), names, known, profiles={} if "profile" in lacks else profiles)
+        views[name] = compute(without(sessions, lacks), names, Known(known, {} if "profile" in lacks else profiles))
     return views
 
 
@@ -89,7 +90,7 @@ def thinned(sessions: Sessions, scales: Scales, profiles: Profiles, seed: int) -
     these too does not take the repeats themselves for the attack.
     """
     random = np.random.default_rng(seed)
-    nearest = compute(sessions, ("nearest_distance",), scales, profiles=profiles).values[:, 0]
+    nearest = compute(sessions, ("nearest_distance",), Known(scales, profiles)).values[:, 0]
     share = np.repeat(random.choice((0.5, 1.0), len(sessions)), sessions.lengths)
     kept = ~((nearest < math.log(NEAR + FLOOR)) & (random.random(len(nearest)) < share))
     left = np.diff(np.append(0, np.cumsum(kept))[sessions.offsets])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probewatch.bundle import Bundle
 from probewatch.data.features import anchor_width, compute
+from probewatch.data.known import Known
 from probewatch.data.profile import Profiles, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, ranges
@@ -65,6 +66,7 @@ class Scorer:
         self.allow = allow
         self.bundle = bundle
         self.scales = with_profiles(bundle.scales, self.profiles)
+        self._known = Known(bundle.scales, self.profiles)
         self.network = Network(bundle.graph, bundle.features, threads=threads)
         self.prior = bundle.prior if prior is None else prior
         self._shift = 0.0 if prior is None else prior_shift(prior, bundle.prior)
@@ -85,7 +87,7 @@ class Scorer:
         cut: _Cut | None = None
         for chunk in chunks:
             state = _roomy(state, anchor_width(chunk, self.bundle.features))
-            rows = compute(chunk, self.bundle.features, self.bundle.scales, state, profiles=self.profiles)
+            rows = compute(chunk, self.bundle.features, self._known, state)
             verdicts, last = self._verdicts(chunk, rows, cut, why)
             cut = None if chunk.ends[-1] else _Cut(last, verdicts.at(slice(-1, None)))
             done = verdicts if chunk.ends[-1] else verdicts.at(slice(0, -1))

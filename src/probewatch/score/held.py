@@ -13,6 +13,7 @@ from probewatch.bundle import Bundle
 from probewatch.data.columns import ARTICLE
 from probewatch.data.events import Events, text_buffers
 from probewatch.data.features import compute
+from probewatch.data.known import Known
 from probewatch.data.profile import Profiles, with_profiles
 from probewatch.data.ragged import Ragged
 from probewatch.data.records import Sessions, offsets_of, ranges
@@ -86,7 +87,7 @@ class HeldSessions:
 
     def __init__(self, bundle: Bundle, limits: Limits, threshold: float, profiles: Profiles) -> None:
         size = limits.max_sessions
-        self._bundle, self._profiles = bundle, profiles
+        self._bundle, self._known = bundle, Known(bundle.scales, profiles)
         self.network = Network(bundle.graph, bundle.features, threads=1)
         self._limits, self._threshold = limits, threshold
         self._last_decides = bundle.manifest["decision"] == "last"
@@ -160,7 +161,7 @@ class HeldSessions:
         sessions = _sessions(events, times, layout, first, end)
         packed.load(layout.slot_of, layout.home, layout.begins, first, end)
         home = layout.home[first:end]
-        rows = compute(sessions, self._bundle.features, self._bundle.scales, packed.features, home, self._profiles)
+        rows = compute(sessions, self._bundle.features, self._known, packed.features, home)
         check_masks(self._bundle, rows)
         for start, stop in ((first, long), (long, end)):  # runs of one length, and of several
             if start == stop:
