@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from probewatch.data.records import offsets_of, ranges
+from probewatch.data.records import gather, offsets_of
 from probewatch.errors import DataError
 
 LATEST = 253402300800.0  # the first second of the year 10000, as the readers have it
@@ -154,12 +154,12 @@ class Events:
 
     def take(self, indices: NDArray[np.int64]) -> Events:
         """The events at ``indices``, in that order."""
-        widths = np.diff(self.input_offsets)[indices]
+        inputs, input_offsets = gather(self.inputs, self.input_offsets, indices)
         return Events(
             **{name: getattr(self, name).take(pa.array(indices)) for name in TEXTS},
             **{name: getattr(self, name)[indices] for name in NUMBERS},
-            inputs=self.inputs[ranges(self.input_offsets[indices], widths)],
-            input_offsets=offsets_of(widths),
+            inputs=inputs,
+            input_offsets=input_offsets,
         )
 
     @classmethod

@@ -69,7 +69,7 @@ class Sessions:
 
     def _pick(self, indices: NDArray[np.int64], queries: NDArray[np.int64], lengths: NDArray[np.int64]) -> Sessions:
         """The sessions at ``indices``, ``lengths`` long, with the queries at ``queries``."""
-        widths = np.diff(self.input_offsets)[queries]
+        inputs, input_offsets = gather(self.inputs, self.input_offsets, queries)
         return Sessions(
             session=self.session[indices],
             client=self.client[indices],
@@ -78,8 +78,8 @@ class Sessions:
             time_s=self.time_s[queries],
             confidence=self.confidence[queries],
             predicted_class=self.predicted_class[queries],
-            inputs=self.inputs[ranges(self.input_offsets[queries], widths)],
-            input_offsets=offsets_of(widths),
+            inputs=inputs,
+            input_offsets=input_offsets,
             label=self.label[indices],
             before=self.before[indices],
             ends=self.ends[indices],
@@ -145,6 +145,21 @@ def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def gather(
+    values: NDArray[Any], offsets: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The ``rows`` of a ragged array, of (N + 1,) ``offsets``, as new values and offsets.
+
+    >>> gather(np.array([1, 2, 3, 4, 5]), np.array([0, 2, 3, 5]), np.array([2, 1]))
+    (array([4, 5, 3]), array([0, 2, 3]))
+    """
+    every = np.diff(offsets)
+    widths = every[rows]
+    if len(every) and every.min() == every.max() and offsets[-1] == len(values):  # so it nearly always is
+        return values.reshape(len(every), -1)[rows].reshape(-1), offsets_of(widths)
+    return values[ranges(offsets[rows], widths)], offsets_of(widths)
 
 
 def ranges(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from probewatch.data.features import compute
 from probewatch.data.known import Known
 from probewatch.data.profile import Profiles, with_profiles
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import Sessions, offsets_of, ranges
+from probewatch.data.records import Sessions, gather, offsets_of, ranges
 from probewatch.network import Network, sigmoid
 from probewatch.score.arrivals import JUMP_S
 from probewatch.score.batch import check_masks
@@ -208,15 +208,15 @@ _NOTHING = np.zeros(0, object)
 def _sessions(events: Events, times: NDArray[np.float64], layout: Layout, first: int, end: int) -> Sessions:
     """Runs ``first`` to ``end`` as the feature step takes them; names that it does not read are left out."""
     offsets = layout.offsets[first : end + 1]
-    order, begins, starts = layout.order[offsets[0] : offsets[-1]], layout.begins[first:end], events.input_offsets
-    widths = np.diff(starts)[order]
+    order, begins = layout.order[offsets[0] : offsets[-1]], layout.begins[first:end]
+    inputs, input_offsets = gather(events.inputs, events.input_offsets, order)
     models = events.model.dictionary_encode()
     names = np.array(models.dictionary.to_pylist(), object)  # one long name must not make all of them as long
     codes = np.asarray(models.indices)[layout.order[offsets[:-1]]]
     return Sessions(
         session=_NOTHING, client=_NOTHING, model=names[codes], offsets=offsets - offsets[0],
         time_s=times[order], confidence=events.confidence[order], predicted_class=events.predicted_class[order],
-        inputs=events.inputs[ranges(starts[order], widths)], input_offsets=offsets_of(widths),
+        inputs=inputs, input_offsets=input_offsets,
         label=np.full(len(begins), -1, np.int8), before=np.where(begins, 0, 1), ends=np.zeros(len(begins), bool),
         digest=events.digest[order],
     )  # fmt: skip
