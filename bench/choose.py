@@ -52,7 +52,7 @@ VARIANTS = (
     Variant("networks alone", None, None),
     Variant("networks and trees of habits", 0.0, 0.0),
     *(Variant(f"and evidence at {share:g}", share, share) for share in (0.1, 0.2, 0.3, 0.5, 0.7, 0.85)),
-    Variant("evidence alone", 1.0, 1.0),
+    Variant("evidence alone, without end", 1.0, 1.0, ends=False),
     Variant("0.2, and 0.7 abroad, evidence without end", 0.2, 0.7, ends=False),
     Variant("**0.2, and 0.7 abroad**", 0.2, 0.7),
 )
