@@ -308,6 +308,19 @@ def test_what_becomes_of_a_stopped_run_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_stopped_run_goes_on_at_another_pace_and_with_another_budget(tmp_path: Path) -> None:
+    notes: list[str] = []
+    few = FEW.with_changes({"sessions": 10})
+    for fails, pace in ((350, {"query_budget": 350, "queries_per_second": 200}), (None, {"query_budget": 9000})):
+        subject = _subject(fail_after=fails)
+        subject.described.update(pace)
+        with suppress(TargetError):
+            make_corpus([subject], few, tmp_path, note=notes.append)
+    assert [note.removeprefix(f"{tmp_path}: ") for note in notes] == [
+        "goes on where a run was stopped, with 0 parts done."
+    ]
+
+
 def test_the_trouble_of_a_stopped_run_stays_counted(tmp_path: Path) -> None:
     few = FEW.with_changes({"sessions": 10})
     told = []

@@ -176,6 +176,13 @@ def test_a_rival_that_wins_is_named_in_plain_words(tmp_path):
     assert "Probewatch, finished sessions" in told
 
 
+def test_a_rival_that_hardly_wins_is_told_by_as_many_digits_as_that_takes(tmp_path):
+    known = quick()
+    known["metrics"]["roc_auc"], known["metrics"]["rivals"]["boosting"]["roc_auc"] = 0.96758, 0.96825
+    write_report(tmp_path, **known)
+    assert "ROC AUC 0.96825 against 0.96758" in page(tmp_path)
+
+
 def test_a_rival_that_loses_is_said_to_lose(tmp_path):
     write_report(tmp_path, **quick() | {"metrics": arguments(boosting=0.1)["metrics"]})
     assert "No rival does better than Probewatch on ROC AUC or average precision." in page(tmp_path)

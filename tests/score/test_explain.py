@@ -88,10 +88,10 @@ def test_training_records_touched_are_told_with_what_strangers_would_touch() -> 
     chance = rate * queries
     excess = math.asinh((touched - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
     say = next(one.say for one in BEHAVIOURS if "records_touched" in one.keys)
-    sentence = "training records touched (31 of about 64 different queries so far, 3.2 expected)"
+    sentence = "training records touched (about 31 of 64 different queries so far, 3.2 expected)"
     assert say(math.log1p(touched), touched / queries, excess) == sentence
     fewer = math.asinh((1.0 - chance) / math.sqrt(chance * (1.0 - rate) + 1.0))
-    assert "(1 of about 64 different queries so far, 3.2 expected)" in say(math.log1p(1.0), 1.0 / queries, fewer)
+    assert "(about 1 of 64 different queries so far, 3.2 expected)" in say(math.log1p(1.0), 1.0 / queries, fewer)
     assert say(0.0, 0.0, -1.0) == "no training records touched (0)"
 
 

@@ -103,6 +103,13 @@ def test_without_a_bundle_the_packaged_detector_watches_and_every_line_is_accoun
     }
 
 
+def test_rejects_are_told_one_by_one_and_then_once_for_all_more(bundle: Bundle, lines: bytes) -> None:
+    told = piped(b'{"event_type": "QUERY"\n' * 30 + lines, bundle.folder).stderr.decode()
+    assert told.count("rejected: stdin:") == 10
+    assert told.count("rejected: more, which the summary and --metrics count.") == 1
+    assert "30 rejects" in told
+
+
 def test_input_that_is_fed_again_from_its_beginning_is_not_scored_twice(
     bundle: Bundle, lines: bytes, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ from probewatch.data.artefacts import dump_json, replace_file, replacing
 from probewatch.data.wording import counted
 from probewatch.errors import ConfigError
 
+PACE = ("queries_per_second", "query_budget")  # of a run: with others the same one goes on
 START = np.datetime64("2026-03-02T00:00:00")  # a Monday
 WAVE = 128  # runs in lock-step; a killed run does at most so many again
 ROWS = 4096  # the owner's records a call
@@ -114,7 +115,10 @@ def _salted(seed: int, salt: str) -> int:
 def _partial(folder: Path, key: dict[str, Any], note: Callable[[str], None]) -> Path:
     """The folder of what is done so far; emptied unless it is this very run's."""
     partial = folder / ".partial"
-    told, run = partial / "run.json", json.dumps(key)
+    models = {
+        name: {what: value for what, value in one.items() if what not in PACE} for name, one in key["models"].items()
+    }
+    told, run = partial / "run.json", json.dumps({**key, "models": models})
     if told.is_file() and told.read_text("utf-8") == run:
         waves = len(list(partial.glob("wave-*.npz")))
         note(f"{folder}: goes on where a run was stopped, with {counted(waves, 'part')} done.")

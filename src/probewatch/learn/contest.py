@@ -115,7 +115,10 @@ def _wins(metrics: Mapping[str, Any], rivals: Mapping[str, Mapping[str, Any]]) -
         for key, words in contests.items():
             if rival.get(key) is not None and rival[key] > metrics[key]:
                 form = percent if key.startswith("tpr") else number
-                won.append(f"{words} {form(rival[key])} against {form(metrics[key])}")
+                theirs, ours = form(rival[key]), form(metrics[key])
+                if theirs == ours:
+                    theirs, ours = f"{rival[key]:.5f}", f"{metrics[key]:.5f}"
+                won.append(f"{words} {theirs} against {ours}")
         if won:
             shown = safe(RIVAL_NAMES.get(name, name))
             sentences.append(f"<b>{shown} does better than Probewatch</b>: {', '.join(won)}.")

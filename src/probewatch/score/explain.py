@@ -64,7 +64,7 @@ def _records(touched: float, share: float, excess: float) -> str:
     first, second, third = 1.0 + square / queries, 2.0 * records + square, records**2 - square
     root = math.sqrt(max(second**2 - 4.0 * first * third, 0.0))
     chance = max((second - math.copysign(root, excess)) / (2.0 * first), 0.0)
-    told = f"{records:.0f} of about {queries:.0f} different queries so far, {chance:.1f} expected"
+    told = f"about {records:.0f} of {queries:.0f} different queries so far, {chance:.1f} expected"
     return f"training records touched ({told})"
 
 

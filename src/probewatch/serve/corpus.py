@@ -111,7 +111,7 @@ def corpus(
         files = (train, holdout, label)
         subjects = [_own_subject(files, model, endpoint, name, http, max_queries, chosen)]
         if endpoint is not None:
-            screen.note(_how_long(chosen, rate))
+            screen.note(_how_long(chosen, subjects[0], rate))
     with screen.progress("corpus") as bar:
         manifest = make_corpus(
             subjects,
@@ -191,10 +191,11 @@ def _own_subject(
     return Subject.of(target, pools, table.classes, recipe.seed, described)
 
 
-def _how_long(recipe: Recipe, rate: float) -> str:
+def _how_long(recipe: Recipe, subject: Subject, rate: float) -> str:
     from probewatch.corpus.plan import plan_runs
 
-    queries = sum(sum(run.lengths) for run in plan_runs(recipe, 1))
+    owners = len(subject.pools.members) + len(subject.pools.holdout)  # are asked too, for the profile
+    queries = owners + sum(sum(run.lengths) for run in plan_runs(recipe, 1))
     return (
         f"About {queries:,} queries at {rate:g} a second at most take {queries / rate / 60:,.0f} minutes or more;"
         " a stopped run goes on with the same command."

@@ -344,3 +344,5 @@ class _Watch:
         self._rejects += 1
         if self._rejects <= SHOWN_REJECTS:
             self._screen.note(f"rejected: {reject}")
+        elif self._rejects == SHOWN_REJECTS + 1:
+            self._screen.note("rejected: more, which the summary and --metrics count.")
