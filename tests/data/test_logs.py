@@ -279,10 +279,19 @@ def test_paths_that_stand_for_nothing_are_all_named(tmp_path: Path) -> None:
         read_logs([tmp_path / "gone.jsonl", tmp_path / "x*.csv", tmp_path])
 
 
+def test_rejects_are_written_where_every_line_is_one(tmp_path: Path) -> None:
+    log, rejects = tmp_path / "a.jsonl", tmp_path / "rejects.jsonl"
+    log.write_text("{broken\n" * 3)
+    with pytest.raises(LogError, match="all 3 lines were rejected"), read_logs([log], rejects=rejects):
+        pass
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [1, 2, 3]
+
+
 def test_rejects_appear_only_when_the_log_was_read(tmp_path: Path) -> None:
     out = tmp_path / "rejects"
-    with pytest.raises(LogError, match="the only line was rejected"):
-        read_logs([write(tmp_path / "a.jsonl", ["{"])], rejects=out)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(LogError, match=r"b\.parquet"):
+        read_logs([write(tmp_path / "a.jsonl", ["{", event(0)]), tmp_path / "b.parquet"], rejects=out)
     assert list(tmp_path.glob("rejects*")) == []
 
 

@@ -94,6 +94,7 @@ class Ingest:
         for arrival, model, length, usual in self._spool.reject_unusual_lengths():
             reason = explain_length(model, length, usual)
             self.rejects.add(*self._locate(arrival), reason, KINDS[codes.BAD_LENGTH])
+        self.rejects.whole = True
         if self._fields.request:
             self._spool.mark_duplicates()
         found = self._spool.counts()

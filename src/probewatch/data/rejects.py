@@ -78,6 +78,7 @@ class RejectList:
         self._path = path
         self._open = ExitStack()
         self._file: IO[str] | None = None
+        self.whole = False  # all lines were read: the file stays, whatever is wrong with the log
 
     def __enter__(self) -> Self:
         if self._path:
@@ -90,7 +91,7 @@ class RejectList:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._told() if kind is None else suppress(OSError):
-            self._open.__exit__(kind, error, trace)
+            self._open.__exit__(*(None, None, None) if self.whole else (kind, error, trace))
 
     def add(self, file: str, line: int | str, reason: str, kind: str) -> None:
         """Keep one reject.
