@@ -192,6 +192,8 @@ def test_a_server_on_one_address_of_localhost_is_found(
     [
         ("http://127.0.0.1/é", {}, "blanks or letters beyond ASCII"),
         ("http://127.0.0.1/a b", {}, "blanks or letters beyond ASCII"),
+        ("http://[::1", {}, "the endpoint is no address"),
+        (f"http://{70 * 'a'}/", {}, "is not known"),
         ("http://127.0.0.1/", {"limits": Limits(timeout_s=-1.0)}, "timeout must be above 0 and finite"),
         ("http://127.0.0.1/", {"limits": Limits(timeout_s=0.0)}, "timeout must be above 0 and finite"),
         ("http://127.0.0.1/", {"form": Form(headers={"X-Key": "s3cret→"})}, "header 'X-Key' has characters"),

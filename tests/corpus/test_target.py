@@ -53,6 +53,7 @@ def test_one_number_is_the_probability_of_the_second_of_two_classes() -> None:
         ([[0.5, 0.5], [1.5, -0.5]], "expected probabilities from 0 to 1"),
         ([[0.5, 0.5], [0.9, 0.9]], "give or take 0.800, expected 1"),
         ([["a", "b"], ["c", "d"]], "no table of numbers"),
+        ([[10**400, 0], [0, 1]], "no table of numbers"),
     ],
 )
 def test_what_is_no_probability_is_refused(found: Any, why: str) -> None:

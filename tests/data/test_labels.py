@@ -89,6 +89,20 @@ def test_several_files_are_read_as_one_and_may_not_contradict(tmp_path: Path) ->
     assert read_allow(write(tmp_path / "a", "x\n"), write(tmp_path / "b", "y\n")) == {"x", "y"}
 
 
+def test_a_sessions_own_label_comes_before_its_clients(tmp_path: Path) -> None:
+    labels = write(tmp_path / "a.csv", "task_id,client,is_malicious\n,eve,0\nt1,,1\n")
+    assert read_labels(labels).match(["t1", "t2"], ["eve", "eve"]).label.tolist() == [1, 0]
+
+
+def test_what_is_attacked_may_not_contradict_and_may_be_in_capitals(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.csv", "task_id,is_malicious,attack\nt1,1,Membership\nt2,0,None\nt3,1,\n")
+    matched = read_labels(one).match(["t1", "t2", "t3"], ["a", "b", "c"])
+    assert matched.label.tolist() == [1, 0, 1] and not matched.other.any()
+    two = write(tmp_path / "two.csv", "task_id,is_malicious,attack\nt3,1,membership\nt1,1,extraction\n")
+    with pytest.raises(LabelError, match=r"two\.csv:3: 't1' is 1 \(extraction\), but 1 \(membership\) at .*one\.csv:2"):
+        read_labels(one, two)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -18,6 +18,7 @@ from raw_log import ARTICLE, assert_balanced, event, write
 
 from probewatch.data.fields import FieldMap
 from probewatch.data.logs import read_logs
+from probewatch.data.records import Sessions
 from probewatch.errors import ConfigError, LogError, OutputError
 
 
@@ -277,6 +278,23 @@ def test_a_file_that_is_no_log_is_a_sentence(tmp_path: Path, content: bytes, mes
 def test_paths_that_stand_for_nothing_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(LogError, match=r"gone\.jsonl is not there; .*x\*\.csv is not there; .* is a folder"):
         read_logs([tmp_path / "gone.jsonl", tmp_path / "x*.csv", tmp_path])
+
+
+def test_the_label_of_a_session_in_parts_is_the_highest_of_all(tmp_path: Path) -> None:
+    lines = [{"c": "a", "s": "s", "t": 1.77e9 + n, "y": int(n == 29)} for n in range(30)]
+    log = tmp_path / "a.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with read_logs([log], fields=FieldMap(client="c", session="s", time="t", label="y")) as opened:
+        parts = list(opened.sessions(10))
+    assert [part.label.tolist() for part in parts] == [[0], [0], [1]]
+    assert Sessions.concat(parts).label.tolist() == [1]
+
+
+def test_an_empty_hash_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    log.write_text("".join(json.dumps({"c": "a", "t": 1.77e9 + n, "p": 0.5, "h": ""}) + "\n" for n in range(5)))
+    with read_logs([log], fields=FieldMap(client="c", time="t", confidence="p", digest="h")) as opened:
+        assert not opened.all_sessions().digest.any()
 
 
 def test_rejects_are_written_where_every_line_is_one(tmp_path: Path) -> None:

@@ -286,3 +286,12 @@ def test_arguments_are_left_as_they_were():
     evaluate(**case, threshold=0.5)
     for name, column in case.items():
         assert np.array_equal(column, copies[name])
+
+
+def test_intervals_resample_who_is_behind_several_clients():
+    """Four keys of one attacker are one draw: the interval is that of the attackers, and the clients stay counted."""
+    case = example()
+    owner = np.arange(len(case["client"])) // 4
+    found = evaluate(**case, actor=owner.astype(str), threshold=0.5)
+    assert found["intervals"] == evaluate(**{**case, "client": owner.astype(str)}, threshold=0.5)["intervals"]
+    assert found["n_clients"] == evaluate(**case, threshold=0.5)["n_clients"]

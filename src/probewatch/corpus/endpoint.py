@@ -224,7 +224,11 @@ class Endpoint:
 
 
 def _checked(url: str, form: Form, limits: Limits) -> SplitResult:
-    parts, mistakes = urlsplit(url), []
+    mistakes = []
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"the endpoint is no address ({error}), expected http://HOST[:PORT]/PATH.") from error
     try:
         port_fits = parts.port is None or parts.port > 0
     except ValueError:
@@ -250,7 +254,7 @@ def _loopback(url: SplitResult) -> str:
     """The host's address, which must be of this machine."""
     try:
         found = socket.getaddrinfo(url.hostname, _port(url), type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"the endpoint's host {url.hostname!r} is not known: {error}.") from error
     addresses = [str(entry[4][0]) for entry in found]
     if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):

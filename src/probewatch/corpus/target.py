@@ -105,7 +105,7 @@ def check_answers(found: Any, rows: int, classes: int, name: str) -> NDArray[np.
     """
     try:
         answers = np.asarray(found, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TargetError(f"{name}: the answer is no table of numbers: {error}.") from error
     if classes == 2 and answers.shape in ((rows,), (rows, 1)):
         second = answers.reshape(rows)

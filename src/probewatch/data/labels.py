@@ -31,6 +31,9 @@ class Label(NamedTuple):
     attack: str = ""
     actor: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.label} ({self.attack})" if self.attack else str(self.label)
+
     @property
     def other(self) -> bool:
         """Whether it is an attack on something else than membership."""
@@ -86,7 +89,8 @@ class Labels:
         used: set[tuple[str, str] | str] = set()
         found: list[Label | None] = []
         for session, client in zip(sessions, clients, strict=True):
-            exact = next((key for key in ((session, client), ("", client)) if key in self.rows), None)
+            keys = ((session, client), (session, ""), ("", client))
+            exact = next((key for key in keys if key in self.rows), None)
             found.append(self.rows[exact] if exact else by_session.get(session))
             used.add(exact or session)
         unused = [session or client for session, client in self.rows if not used & {(session, client), session or None}]
@@ -163,13 +167,13 @@ def _read_rows(
         elif value.lower() not in VALUES:
             mistakes.append(f"{where}: is_malicious is {value!r}, expected 1, 0, true or false")
         else:
-            more = (text.get(name, "") for name in ("family", "target", "attack", "actor"))
-            label = Label(VALUES[value.lower()], *more)
+            more = {name: text.get(name, "") for name in ("family", "target", "attack", "actor")}
+            label = Label(VALUES[value.lower()], **{**more, "attack": more["attack"].lower()})
             if label.attack in COUNTED and label.label != COUNTED.index(label.attack):
                 mistakes.append(f"{where}: is_malicious is {label.label}, but attack is {label.attack!r}")
-            if key in rows and rows[key].label != label.label:
-                name = key[0] or key[1]
-                mistakes.append(f"{where}: {name!r} is {label.label}, but {rows[key].label} at {places[key]}")
+            known = rows.get(key, label)
+            if (known.label, known.other) != (label.label, label.other):
+                mistakes.append(f"{where}: {key[0] or key[1]!r} is {label}, but {known} at {places[key]}")
             rows.setdefault(key, label)
             places.setdefault(key, where)
     return mistakes if row is not None else [f"{path}: holds no labels, expected one a line"]

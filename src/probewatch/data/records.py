@@ -101,7 +101,7 @@ class Sessions:
             found = [getattr(part, name) for part in parts]
             return np.concatenate(found) if found else np.zeros(0, dtype)
 
-        arrival = column("arrival", np.int64)
+        arrival, label = column("arrival", np.int64), column("label", np.int8)
         digests = [part.digest if len(part.digest) else np.zeros(len(part.time_s), np.uint64) for part in parts]
         return cls(
             session=column("session", object)[starts],
@@ -115,7 +115,7 @@ class Sessions:
             input_offsets=offsets_of(
                 np.concatenate([np.diff(part.input_offsets) for part in parts]) if parts else np.zeros(0, np.int64)
             ),
-            label=column("label", np.int8)[starts],
+            label=np.maximum.reduceat(label, np.flatnonzero(starts)) if len(label) else label,
             before=np.zeros(int(starts.sum()), np.int64),
             ends=np.ones(int(starts.sum()), bool),
             given={name: np.concatenate([part.given[name] for part in parts]) for name in sorted(names)},

@@ -88,7 +88,7 @@ INSERT = """INSERT INTO spool SELECT {base} + line, problem,
     CASE WHEN class_number BETWEEN 0 AND {EXACT} AND class_number = floor(class_number)
         THEN CAST(class_number AS BIGINT) WHEN predicted IS NULL THEN -1
         ELSE CAST(md5_number_lower(predicted) >> 2 AS BIGINT) END,
-    inputs, width, nullif(request, ''), mark, md5_number_lower(digest)
+    inputs, width, nullif(request, ''), mark, md5_number_lower(nullif(digest, ''))
 FROM ({judged})"""
 
 EXACT = 1 << 53  # whole numbers up to here are whole in a DOUBLE

@@ -28,6 +28,7 @@ class _Rows:
     label: NDArray[np.int64]  # (S,) 1 attack, 0 benign
     score: NDArray[np.float64]  # (S,) high = attack
     client: NDArray[np.int64]  # (S,) code of the client, in the order of their names
+    actor: NDArray[np.int64]  # (S,) code of who is behind it, likewise
     family: NDArray[Any] | None
     first_alert: NDArray[np.int64] | None
     loss: float | NDArray[np.float64] | None
@@ -37,6 +38,7 @@ class _Rows:
             label=self.label[kept],
             score=self.score[kept],
             client=self.client[kept],
+            actor=self.actor[kept],
             family=None if self.family is None else self.family[kept],
             first_alert=None if self.first_alert is None else self.first_alert[kept],
             loss=self.loss[kept] if isinstance(self.loss, np.ndarray) else self.loss,
@@ -49,6 +51,7 @@ def evaluate(
     *,
     threshold: float,
     client: NDArray[Any],
+    actor: NDArray[Any] | None = None,
     family: NDArray[Any] | None = None,
     first_alert: NDArray[Any] | None = None,
     loss: float | NDArray[Any] | None = None,
@@ -68,7 +71,8 @@ def evaluate(
     Args:
         label: (S,) 1 attack, 0 benign; of allow-listed sessions it does not matter.
         score: (S,) finite; high = attack. A session is alerted if its score is at or above ``threshold``.
-        client: (S,) names; intervals resample whole clients.
+        client: (S,) names; intervals resample whole clients,
+        actor: (S,) or these, where one is behind several.
         family: (S,) names of the attack or benign use, "" where unknown.
         first_alert: (S,) number of the event, from 1, at which the threshold was first crossed, 0 = never.
         loss: the mean loss, or one (S,) a session, where it is known better than from the scores.
@@ -92,10 +96,10 @@ def evaluate(
         DataError: columns of different lengths, a label that is not 0 or 1, a score that is not finite or, if
             ``probabilities``, outside 0 to 1.
     """
-    columns = [label, client, family, first_alert, loss, allowed, other]
-    names = ["label", "client", "family", "first_alert", "loss", "allowed", "other"]
+    columns = [label, client, actor, family, first_alert, loss, allowed, other]
+    names = ["label", "client", "actor", "family", "first_alert", "loss", "allowed", "other"]
     _check_lengths(len(score), dict(zip(names, columns, strict=True)))
-    rows = _rows(label, score, client, family, first_alert, loss)
+    rows = _rows(label, score, client, client if actor is None else actor, family, first_alert, loss)
     _check_scores(rows.score, probabilities)
     beside = np.zeros(len(rows.label), bool) if other is None else np.asarray(other).astype(bool)
     listed = np.zeros(len(rows.label), bool) if allowed is None else np.asarray(allowed).astype(bool) & ~beside
@@ -117,16 +121,17 @@ def evaluate(
     }
     metrics["intervals"] = {}
     if intervals and metrics["n"]:
-        found = client_intervals(rows.label, rows.score, rows.client, threshold, seed=seed)
+        found = client_intervals(rows.label, rows.score, rows.actor, threshold, seed=seed)
         metrics["intervals"] = {name: found[name] if metrics[name] is not None else None for name in NEEDS}
     return metrics
 
 
-def _rows(label: Any, score: Any, client: Any, family: Any, first_alert: Any, loss: Any) -> _Rows:
+def _rows(label: Any, score: Any, client: Any, actor: Any, family: Any, first_alert: Any, loss: Any) -> _Rows:
     return _Rows(
         label=np.asarray(label).astype(np.int64),
         score=np.asarray(score).astype(np.float64),
         client=np.unique(_names(client), return_inverse=True)[1].reshape(-1),
+        actor=np.unique(_names(actor), return_inverse=True)[1].reshape(-1),
         family=None if family is None else _names(family),
         first_alert=None if first_alert is None else np.asarray(first_alert).astype(np.int64),
         loss=np.asarray(loss).astype(np.float64) if np.ndim(loss) else loss,

@@ -83,7 +83,8 @@ def measure(
     logits, _ = Network(graph, list(config.features)).run(sequences)
     score, last, first = summarise(logits, sequences.offsets, threshold, config.decision, shift)
     known: dict[str, Any] = {
-        "client": data.sessions.client[tested], "allowed": data.allowed[tested], "other": data.elsewhere[tested],
+        "client": data.sessions.client[tested], "actor": data.by_actor.client[tested],
+        "allowed": data.allowed[tested], "other": data.elsewhere[tested],
         "threshold": shifted(threshold, shift), "seed": config.seed,
     }  # fmt: skip
     label, family = data.label[tested], data.family[tested]
