@@ -294,8 +294,14 @@ def test_on_its_own_log_only_the_test_sessions_count(labelled: Labelled, bundle:
     assert "only the sessions of its test split count" in metrics["notes"][0]
 
 
+def test_its_own_log_is_known_in_another_form_too(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
+    metrics = evaluate_detector(bundle, replace(labelled, sha256="unpacked"), tmp_path)
+    assert metrics["n"] == _metrics(bundle.folder)["n"]
+
+
 def test_on_another_log_all_labelled_sessions_count(labelled: Labelled, bundle: Bundle, tmp_path: Path) -> None:
-    metrics = evaluate_detector(bundle, replace(labelled, sha256="another"), tmp_path)
+    later = replace(labelled.sessions, time_s=labelled.sessions.time_s + 1.0)
+    metrics = evaluate_detector(bundle, replace(labelled, sessions=later, sha256="another"), tmp_path)
     assert metrics["n"] == len(labelled.label)
 
 
@@ -305,7 +311,8 @@ def test_clients_and_models_that_training_met_or_did_not_are_told(
     own = evaluate_detector(bundle, labelled, tmp_path)
     assert own["overlap"]["known_clients"] == 0, "its test split holds other clients than its training"
     assert len(own["notes"]) == 1
-    same = evaluate_detector(bundle, replace(labelled, sha256="another"), tmp_path)
+    later = replace(labelled.sessions, time_s=labelled.sessions.time_s + 1.0)
+    same = evaluate_detector(bundle, replace(labelled, sessions=later, sha256="another"), tmp_path)
     held = own["overlap"]["clients"]
     assert same["overlap"] == {
         "clients": 24,

@@ -18,6 +18,7 @@ from probewatch.learn.evaluate import evaluate
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import Config
 from probewatch.learn.report import RIVAL_PREFIX, write_report
+from probewatch.learn.resume import digest_queries
 from probewatch.learn.rivals import score_learned, score_rivals
 from probewatch.learn.threshold import loosest_budget, pick_threshold, supports
 from probewatch.network import Network, prior_shift, shifted, summarise, tell_prior
@@ -29,7 +30,7 @@ RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores ar
 def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: float | None = None) -> dict[str, Any]:
     """Score labelled sessions with a bundle and write ``folder/report``; returns the metrics.
 
-    On the bundle's own training log only the test sessions count, known by the log's hash.
+    On the bundle's own training log only the test sessions count, known by the hash of its bytes or of its queries.
 
     Args:
         prior: the share of attacks at which scores shall be probabilities, instead of the training's; the threshold
@@ -43,7 +44,8 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
     sequences = compute(data.sessions, bundle.features, Known(bundle.scales, data.profiles))
     config = Config().with_changes(bundle.manifest["config"])
     notes, counted = [], data.label >= 0
-    if data.sha256 == bundle.manifest["data"]["sha256"]:
+    own = bundle.manifest["data"]
+    if data.sha256 == own["sha256"] or digest_queries(data) == own.get("queries"):  # the same log in another form
         counted &= bundle.holds_out(data.sessions)
         notes.append("This is the log that the detector was trained on: only the sessions of its test split count.")
     counted |= data.aside
