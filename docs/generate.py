@@ -26,7 +26,7 @@ EXIT_CODES = """Progress and notes go to stderr, tables or the one JSON object o
 | exit code | meaning |
 |---|---|
 | 0 | done; alerts are no failure |
-| 1 | who reads standard output has left, as `head` does |
+| 1 | who reads standard output has left, as `head` does (2 for `watch`, whose findings go there) |
 | 2 | a mistake, told in a sentence on stderr; what stood in `--out` before stands there still |
 | 130 | stopped by Ctrl-C |
 | 143 | stopped by SIGTERM |
