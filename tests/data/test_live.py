@@ -80,6 +80,21 @@ def test_lines_that_lack_what_the_mapping_names_are_refused_at_the_start() -> No
     reader.close()
 
 
+@pytest.mark.parametrize("first", [{"x": "oops"}, {"x": "oops", "kind": "login"}, {}])
+@pytest.mark.parametrize("inputs", ["x", "x_*"])
+def test_an_odd_first_line_alone_does_not_tell_how_inputs_are_spelled(first: dict[str, str], inputs: str) -> None:
+    fields = FieldMap(client="who", time="when", inputs=inputs, event_type="kind", query_event="query")
+    reader = LiveReader(fields, {}, lambda reject: None)
+    vector: dict[str, object] = {"x": [1, 2]} if inputs == "x" else {"x_1": 1, "x_2": 2}
+    rows = [{"kind": "query", **first}, *[{"kind": "query", **vector}] * 3]
+    widths = []
+    for n, row in enumerate(rows):
+        events = reader.read(lines_of(json.dumps({"who": "a", "when": 1772323200 + n, **row}).encode() + b"\n"))
+        widths += np.diff(events.input_offsets).tolist()
+    assert widths[-3:] == [2, 2, 2]
+    reader.close()
+
+
 def test_whole_lines_come_as_they_are_written_and_the_last_may_lack_its_end() -> None:
     reader, writer = os.pipe()
     found = follow_lines(reader, 0.01)

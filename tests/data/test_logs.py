@@ -60,7 +60,6 @@ def test_a19_only_model_queries_are_queries(tmp_path: Path) -> None:
         ('{"a":' * 5000, "the line is not JSON (it is nested too deeply)"),
         (json.dumps(event(user=None, task="")), "fields 'client' and 'session' are both missing"),
         (json.dumps(event(user={"id": 1})), "field 'client' is an object, expected text or a number"),
-        (json.dumps(event(user="a\ud800", task="")), "field 'client' holds half a surrogate pair"),
         (json.dumps(event(time=None)), "field 'time' is missing"),
         (json.dumps(event(time="yesterday")), "field 'time' is text, expected ISO 8601"),
         (json.dumps(event(time=-5)), "field 'time' is a negative number, expected ISO 8601"),
@@ -130,6 +129,36 @@ def test_one_text_among_the_inputs_makes_no_log_of_hashes(tmp_path: Path) -> Non
     path = write(tmp_path / "a.jsonl", rows)
     with read_logs([path], fields=FieldMap(client="who", time="when", inputs="x")) as log:
         assert (log.counts.events, log.counts.rejects, len(log.all_sessions().inputs)) == (8, 1, 16)
+
+
+def test_events_that_are_no_queries_do_not_tell_how_inputs_are_spelled(tmp_path: Path) -> None:
+    fields = FieldMap(client="who", time="when", inputs="x", event_type="kind", query_event="query")
+    other = [{"who": "a", "when": 1772323200, "x": "a token", "kind": "login"}] * 30
+    rows = [{"who": "a", "when": 1772323200 + n, "x": [1, 2], "kind": "query"} for n in range(9)]
+    with read_logs([write(tmp_path / "a.jsonl", [*other, *rows])], fields=fields) as log:
+        assert (log.counts.events, log.counts.skipped, len(log.all_sessions().inputs)) == (9, 30, 18)
+
+
+@pytest.mark.parametrize("inputs", [[1, 2], None], ids=["fast", "slow"])
+def test_half_a_surrogate_pair_hides_no_query(tmp_path: Path, inputs: list[int] | None) -> None:
+    notes = [
+        r"\ud800", r"\uDC00", r"\ud83d\ude00", r"\ud83d\ud83d\ude00\ude00", r"\\ud800", r"\\\ud800", r"\u00e9\udbff",
+    ]  # fmt: skip
+    vector = json.dumps(inputs)
+    rows = [f'{{"who": "a", "when": {n}, "x": {vector}, "note": "{note}"}}' for n, note in enumerate(notes)]
+    rows.append(f'{{"who": "b\\ud800", "when": 1772323200, "x": {vector}}}')
+    path = write(tmp_path / "a.jsonl", rows)
+    with read_logs([path], fields=FieldMap(client="who", time="when", inputs="x")) as log:
+        assert (log.counts.events, log.counts.rejects) == (len(rows), 0)
+        assert set(log.all_sessions().client) == {"a", "b\ufffd"}
+
+
+def test_half_a_surrogate_pair_may_name_a_task(tmp_path: Path) -> None:
+    events = [{"response_confidence": 0.5, "time_delta_since_last_query": 1, "distance_from_anchor_vector": 0}]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"a\ud800": {"is_malicious": True, "sequence": events}}))
+    with read_logs([path]) as log:
+        assert log.all_sessions().session.tolist() == ["a\ufffd"]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from probewatch.data.lines import mend_halves
 from probewatch.data.rejects import is_finite, kind_of
 from probewatch.data.spool import EVENT
 from probewatch.errors import LogError
@@ -46,7 +47,7 @@ def read_tasks(path: Path, content: bytes, *, arrival: int) -> Iterator[Task]:
         LogError: the file is no such object.
     """
     try:
-        tasks = json.loads(content)
+        tasks = json.loads(mend_halves(content))
     except (ValueError, RecursionError) as error:
         raise LogError(f"{path}: not the article's feature JSON ({error}); expected one object of tasks.") from error
     numeric = _numeric_columns(tasks)

@@ -98,7 +98,7 @@ class FieldMap:
             elif name != "label":
                 absent.append(path)
         inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs or ()
-        found = [[n for n in names if n.startswith(p[:-1])] if p.endswith("*") else [p] for p in inputs]
+        found = [_matching(path, names) for path in inputs]
         absent += [p for p, matched in zip(inputs, found, strict=True) if not any(_has(known, n) for n in matched)]
         one = isinstance(self.inputs, str) and not self.inputs.endswith("*")
         if inputs and not set(inputs) & set(absent):
@@ -108,6 +108,13 @@ class FieldMap:
             lacking = listed(repr(path) for path in absent)
             raise MappingError(f"the log has no {lacking}; {suggest_fields(names)}.")
         return FieldMap(**values)
+
+    def spelled(self, names: Sequence[str]) -> FieldMap:
+        """This mapping with the patterns of the inputs written out for the fields ``names``; no inputs if none fits."""
+        inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs or ()
+        if not any(path.endswith("*") for path in inputs):
+            return self
+        return replace(self, inputs=tuple(name for path in inputs for name in _matching(path, names)) or None)
 
     def find(self, event: Mapping[str, Any], name: str) -> Any:
         """The value that an event, a nested dict, has for one of our fields; None where it has none."""
@@ -241,6 +248,11 @@ def fields_of(lines: Iterable[str]) -> list[str]:
             continue
         seen.update(dict.fromkeys(_paths_of(event)))
     return list(seen)
+
+
+def _matching(path: str, names: Sequence[str]) -> list[str]:
+    """The fields that a path of the inputs, which may be a pattern, stands for."""
+    return [name for name in names if name.startswith(path[:-1])] if path.endswith("*") else [path]
 
 
 def _has(names: set[str], path: str) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +29,7 @@ from probewatch.data.rejects import (
     explain_length,
     explain_line,
 )
+from probewatch.data.spelling import Spelling
 from probewatch.data.spool import Spool
 from probewatch.data.tables import Rows, TableReader, column_paths, open_parquet, read_csv_blocks, read_parquet
 from probewatch.data.wording import counted, listed
@@ -112,13 +111,11 @@ class Ingest:
     def _read_lines(self, path: Path) -> None:
         base, line = self._arrival, 0
         breaks_off = False
-        reader: LineReader | None = None
+        spelling = Spelling(self._fields)
 
         def prepared() -> Iterator[tuple[Block, LineReader]]:
-            nonlocal reader
             for block in self._blocks(path):
-                reader = reader or LineReader(self._spool, write_out(self._fields, first_texts(block)))
-                yield block, reader
+                yield block, LineReader(self._spool, spelling.of(block))
 
         def read(work: tuple[Block, LineReader]) -> tuple[Block, list[tuple[int, int]]]:
             block, reader = work
@@ -214,9 +211,8 @@ class Ingest:
         for name, path in self._fields.named().items():
             if name not in valued and name != "label" and not _is_in(path, seen):
                 found.append(path)
-        one = self._fields.inputs if isinstance(self._fields.inputs, str) else None
-        if one and "inputs" not in valued and not one.endswith("*") and not _is_in(one, seen):
-            found.append(one)
+        if isinstance(self._fields.inputs, str) and "inputs" not in valued and not _is_in(self._fields.inputs, seen):
+            found.append(self._fields.inputs)
         return found
 
     def _nothing_found(self, rejects: int, skipped: int) -> LogError:
@@ -236,31 +232,14 @@ class Ingest:
         return LogError(f"{names}: holds no lines, expected a log of queries; give another file.")
 
 
-def write_out(fields: FieldMap, lines: Sequence[str]) -> FieldMap:
-    """The mapping with its patterns replaced by the fields that the first JSON lines have."""
-    if any(path.endswith("*") for path in fields.paths()):
-        return fields.fit(fields_of(lines), strict=True)
-    return fields.hashed() if _is_hashed(fields, lines) else fields
-
-
 def first_texts(block: Block) -> list[str]:
     """The first usable lines of a block."""
     return [block.text(index) for index in np.flatnonzero(block.usable)[:SAMPLE_LINES].tolist()]
 
 
-def _is_hashed(fields: FieldMap, texts: Sequence[str]) -> bool:
-    """Whether most of the first values in the place of the inputs are texts."""
-    if not isinstance(fields.inputs, str):
-        return False
-    found = []
-    for text in texts:
-        with suppress(ValueError, RecursionError):
-            found.append(fields.find(json.loads(text), "inputs"))
-    values = [value for value in found if value is not None]
-    return sum(isinstance(value, str) for value in values) > len(values) / 2
-
-
 def _is_in(path: str, names: set[str]) -> bool:
+    if path.endswith("*"):
+        return any(name.startswith(path[:-1]) for name in names)
     return any(name == path or name.startswith(f"{path}.") for name in names)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import re
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 
@@ -23,9 +24,10 @@ FIRST_BLOCKS = 2  # small ones, so that every thread has work soon
 LINE_LIMIT_BYTES = 16 << 20
 SCAN_BYTES = 1 << 18  # newlines are looked for in pieces that stay in the processor's cache
 READ_BYTES = 1 << 20
-NEWLINE, SPACE, FIRST_NOT_ASCII = 10, 32, 128
+NEWLINE, SPACE, BACKSLASH, FIRST_NOT_ASCII = 10, 32, 92, 128
 TOO_LONG = f"the line has more than {LINE_LIMIT_BYTES >> 20} MiB, expected one query; drop it"
-
+FIRST, SECOND = r"(?i:d[89ab][\da-f]{2})", r"(?i:d[c-f][\da-f]{2})"
+HALF_A_PAIR = re.compile(rf"\\u(?:{FIRST}(?!\\u{SECOND})|(?<!\\u{FIRST}\\u){SECOND})".encode())
 
 Filler = Callable[[Scratch, int, int], int]
 
@@ -81,6 +83,16 @@ class Block:
         """One line, without its end."""
         start = int(self.ends[index - 1]) if index else 0
         return str(self.content[start : int(self.ends[index])], "utf-8", "replace").rstrip("\r\n")
+
+    def is_halved(self, index: int) -> bool:
+        """Whether a line spells half a surrogate pair, which JSON allows and no text can hold."""
+        start = int(self.ends[index - 1]) if index else 0
+        line = bytes(self.content[start : int(self.ends[index])])
+        return any(map(_is_escape, HALF_A_PAIR.finditer(line)))
+
+    def mended(self) -> Block:
+        """The same lines with U+FFFD in the place of every half of a surrogate pair."""
+        return replace(self, content=memoryview(mend_halves(bytes(self.content))), path=None)
 
     def filled(self, filler: bytes) -> bytes | memoryview:
         """The content with ``filler`` in place of every line that is not usable: as many lines as the block has."""
@@ -244,6 +256,19 @@ def _cut_at_newlines(
 
 def _reject_block(line: int, reason: str, *, cut_short: bool = False) -> Block:
     return Block(line, memoryview(b""), np.zeros(1, np.int64), np.zeros(1, bool), [(0, reason)], cut_short=cut_short)
+
+
+def mend_halves(content: bytes) -> bytes:
+    """JSON with U+FFFD, in as many bytes, in the place of every half of a surrogate pair."""
+    return HALF_A_PAIR.sub(lambda half: rb"\ufffd" if _is_escape(half) else half[0], content)
+
+
+def _is_escape(found: re.Match[bytes]) -> bool:
+    """Whether what was found begins with a backslash that no other one escapes."""
+    at = found.start()
+    while at and found.string[at - 1] == BACKSLASH:
+        at -= 1
+    return (found.start() - at) % 2 == 0
 
 
 def make_block(

@@ -15,7 +15,7 @@ from probewatch.data import spool as codes
 from probewatch.data.events import Events
 from probewatch.data.fields import RAW, FieldMap, fields_of, suggest_fields
 from probewatch.data.formats import foreign
-from probewatch.data.ingest import UNMAPPED, first_texts, write_out
+from probewatch.data.ingest import UNMAPPED, first_texts
 from probewatch.data.jsonl import LineReader
 from probewatch.data.lines import LINE_LIMIT_BYTES, TOO_LONG, make_block
 from probewatch.data.rejects import (
@@ -29,6 +29,7 @@ from probewatch.data.rejects import (
     explain_longest,
     explain_need,
 )
+from probewatch.data.spelling import Spelling
 from probewatch.data.spool import EVENT, Spool
 from probewatch.errors import LogError, MappingError
 
@@ -102,7 +103,7 @@ class LiveReader:
         self._told = told
         self._source = source
         self._needs, self._longest = needs, longest
-        self._reader: LineReader | None = None
+        self._spelling = Spelling(self._fields)
         self._line = 0
         self.found: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
@@ -138,9 +139,9 @@ class LiveReader:
         block = make_block(memoryview(lines.content), self._line + 1)
         self._line += len(block)
         self.found["read"] += len(block) - int(block.blank.sum())
-        self._reader = self._reader or LineReader(self._spool, write_out(self._fields, first_texts(block)))
+        reader = LineReader(self._spool, self._spelling.of(block))
         found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
-        problems = self._reader.read(block, base=0)
+        problems = reader.read(block, base=0)
         found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in problems]
         with self._spool.cursor() as cursor:
             table = cursor.sql(

@@ -121,9 +121,6 @@ class RejectList:
 def explain(problem: int, found: Callable[[str], Any]) -> str:
     """Why a line was rejected, in a sentence; ``found`` gives the value of one of our fields."""
     if problem == codes.NO_CLIENT:
-        halved = [name for name in ("client", "session") if _is_halved(found(name))]
-        if halved:
-            return f"field '{halved[0]}' holds half a surrogate pair, expected Unicode text; repair or drop the line"
         return "fields 'client' and 'session' are both missing, expected at least one; check the field mapping"
     if problem == codes.NO_TIME:
         return "field 'time' is missing, expected the time of the query; check the field mapping"
@@ -207,11 +204,6 @@ def _describe(name: str, value: Any) -> str:
         wrong = [at for at, kind in enumerate(kinds) if kind not in ("a number", "a negative number")]
         return kind_of(value) + (f", of which value {wrong[0] + 1} is {kinds[wrong[0]]}" if wrong else "")
     return kind_of(value)
-
-
-def _is_halved(value: Any) -> bool:
-    """Text that JSON can spell and Unicode does not have."""
-    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _as_number(value: Any) -> Any:

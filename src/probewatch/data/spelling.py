@@ -1,0 +1,61 @@
+"""How a log of JSON lines spells its inputs, as its first queries tell: by which fields, as vectors or as hashes."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from probewatch.data.fields import FieldMap, fields_of
+from probewatch.data.lines import Block
+
+ENOUGH_QUERIES = 20
+LOOKED_AT = 1000  # lines looked at for so many, and then a few of each block
+
+
+class Spelling:
+    """Settles a field mapping on the first queries with inputs, however late they come.
+
+    Until there are enough of them it goes by those that there are, so that one odd line decides for no more than its
+    block.
+    """
+
+    def __init__(self, fields: FieldMap) -> None:
+        self._fields = fields
+        self._settled = fields
+        self._seen = self._texts = 0
+        self._names: dict[str, None] = {}
+        self._lines = LOOKED_AT
+
+    def of(self, block: Block) -> FieldMap:
+        """The mapping for the lines of a block, the next of the log: patterns written out, hashes told from vectors."""
+        if self._fields.inputs is None or self._seen >= ENOUGH_QUERIES:
+            return self._settled
+        for index in np.flatnonzero(block.usable)[: max(self._lines, ENOUGH_QUERIES)].tolist():
+            self._lines -= 1
+            self._learn(block.text(index))
+            if self._seen >= ENOUGH_QUERIES:
+                break
+        fields = self._fields.spelled(list(self._names))
+        self._settled = fields.hashed() if self._texts > self._seen / 2 else fields
+        return self._settled
+
+    def _learn(self, text: str) -> None:
+        event: Any = None
+        with suppress(ValueError, RecursionError):
+            event = json.loads(text)
+        if not isinstance(event, dict) or not self._is_query(event):
+            return
+        if isinstance(self._fields.inputs, str) and not self._fields.inputs.endswith("*"):
+            value = self._fields.find(event, "inputs")
+            self._seen += value not in (None, "", [])
+            self._texts += isinstance(value, str) and value != ""
+        else:
+            self._seen += 1
+            self._names |= dict.fromkeys(fields_of([text]))
+
+    def _is_query(self, event: dict[str, Any]) -> bool:
+        kind = self._fields.find(event, "event_type")
+        return kind is None or kind == self._fields.query_event
