@@ -37,6 +37,27 @@ def test_not_more_than_so_many_events_wait() -> None:
     assert sum(map(len, given_out)) == 70_000 - HELD_BACK
 
 
+def test_a_client_whose_clock_is_hours_ahead_does_not_wait_for_the_others() -> None:
+    queue = Queue(2.0, Events.of([], []), np.zeros(0, np.int64))
+    times = 1e9 + np.arange(1000.0)
+    times[::10] += 7200.0
+    scored = [queue.push(Events.of(["a"], times[at : at + 1]), np.array([at]))[1].tolist() for at in range(1000)]
+    came = {number: at for at, numbers in enumerate(scored) for number in numbers}
+    assert all(came[at] - at <= RECENT for at in range(900))
+    assert queue.clock_s == 1e9 + 999
+
+
+def test_times_after_a_pause_of_hours_are_put_in_order_once_they_are_believed() -> None:
+    queue = Queue(2.0, Events.of([], []), np.zeros(0, np.int64))
+    late = [1e9 + 36_000 + at + (1.5 if at % 2 else 0.0) for at in range(100)]
+    times = np.array([1e9, *late])
+    given_out = np.concatenate(
+        [queue.push(Events.of(["a"], times[at : at + 1]), np.array([at]))[0].time_s for at in range(len(times))]
+    )
+    assert len(given_out) > 90
+    assert (np.diff(given_out) >= 0).all()
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.booleans(), min_size=1, max_size=200),

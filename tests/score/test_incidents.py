@@ -77,6 +77,29 @@ def test_the_cut_into_micro_batches_changes_nothing(queries: list[tuple[str, int
     assert told(cuts) == told([len(names)])
 
 
+def test_what_is_told_has_the_reason_of_its_own_query() -> None:
+    incidents = Incidents(0.6, 60.0)
+    events = Events.of(["a"] * 4, [0.0, 1.0, 2.0, 3.0])
+    scores = np.array([0.61, 0.7, 0.8, 0.1])
+    news = incidents.follow(
+        events, np.full(4, 7), scores, lambda rows: [(row + 1, f"of row {row}") for row in rows]
+    )  # fmt: skip
+    news += incidents.quieten(100.0)
+    assert [(one.activity.name, one.incident.number, one.incident.why) for one in news] == [
+        ("CREATE", 1, "of row 0"), ("UPDATE", 1, "of row 2"), ("CLOSE", 1, "of row 2"),
+    ]  # fmt: skip
+    assert len({one.incident.uid for one in news}) == 1
+
+
+def test_incidents_of_a_client_whose_clock_stands_still_are_told_apart() -> None:
+    incidents, uids = Incidents(0.5, 60.0), []
+    for number, clock_s in enumerate([0.0, 100.0], 1):
+        events, opened = Events.of(["a"], [0.0]), [(number, "")]
+        (news,) = incidents.follow(events, np.full(1, 7), np.full(1, 0.6), lambda _, opened=opened: opened)
+        uids += [news.incident.uid, *(one.incident.uid for one in incidents.quieten(clock_s + 61.0))]
+    assert uids[0] == uids[1] != uids[2] == uids[3]
+
+
 def test_incidents_and_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPEN", 2)
     monkeypatch.setattr(module, "REMEMBERED", 3)

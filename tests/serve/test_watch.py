@@ -15,12 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from probewatch.bundle import Bundle
+from probewatch.data.events import Events
 from probewatch.data.live import Lines, LiveReader
 from probewatch.data.logs import read_logs
 from probewatch.score.batch import Scorer
 from probewatch.score.verdicts import Verdicts
 from probewatch.serve.cli import app
-from probewatch.serve.steering import Consumed
+from probewatch.serve.steering import Consumed, Pace
 
 COMMAND = [sys.executable, "-m", "probewatch", "watch"]
 
@@ -234,6 +235,12 @@ def test_a_replay_goes_so_many_times_faster_than_it_was(bundle: Bundle, lines: b
     started = time.monotonic()
     watch(bundle.folder, tmp_path / "two.jsonl", "--speed", apart_s / 0.5)
     assert time.monotonic() - started >= 0.5
+
+
+def test_a_replay_passes_over_a_pause_of_more_than_a_day() -> None:
+    events = Events.of(["a"] * 3, [0.0, 1.7e9, 1.7e9 + 1.0])  # the first of a clock that was not set
+    pieces = Pace(100.0).cut(events, lambda: False, lambda: None)
+    assert sum(map(len, pieces)) == 3
 
 
 def test_hostile_names_reach_no_terminal_and_no_label(bundle: Bundle, lines: bytes, tmp_path: Path) -> None:

@@ -103,9 +103,12 @@ class Queue:
         numbers = np.concatenate([self.arrivals, arrivals])
         order = np.lexsort((numbers, waiting.time_s))
         ready = int(np.searchsorted(waiting.time_s[order], self.clock_s - self.tolerance_s, side="right"))
-        ready = max(ready, len(order) - HELD_BACK)
-        self.events, self.arrivals = waiting.take(order[ready:]), numbers[order[ready:]]
-        return waiting.take(order[:ready]), numbers[order[:ready]]
+        goes = np.arange(len(order)) < max(ready, len(order) - HELD_BACK)
+        wild = waiting.time_s[order] > self.clock_s + JUMP_S  # of a clock that is wrong, if no more follow soon
+        goes |= wild & (numbers[order] <= numbers.max(initial=0) - RECENT)
+        now, later = order[goes], order[~goes]
+        self.events, self.arrivals = waiting.take(later), numbers[later]
+        return waiting.take(now), numbers[now]
 
     def flush(self) -> tuple[Events, NDArray[np.int64]]:
         """All that wait."""

@@ -6,7 +6,7 @@ import hashlib
 import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -49,7 +49,7 @@ class Incident:
     """Queries of one client on one model that reached the threshold, none long after the one before; it grows.
 
     Attributes:
-        uid: the same for the same client, model and first query, in every run.
+        uid: the same for the same client, model and first query, in every run; empty until that is known.
         client, model, session: as in the log, at most LONGEST characters; the session of the first query.
         first_s, last_s: time of the first and the last query that reached the threshold.
         number: of the first query in its session, from 1.
@@ -57,7 +57,7 @@ class Incident:
         peak: highest score.
         severity: by the peak; one step higher if the client was suspicious before.
         again: it was.
-        why: what moved the score at the first.
+        why: what moved the score at the query that was told last: the first, or the one at which severity rose.
         touched_s: time of the last query that did, or the stream's then, if that was later.
     """
 
@@ -93,6 +93,20 @@ class News:
     incident: Incident
 
 
+@dataclass(frozen=True)
+class _Told:
+    """News before it is known what its query shows: the incident as it goes on and as it was, and the query's row.
+
+    ``row`` is -1 where the news is that it was quiet.
+    """
+
+    activity: Activity
+    owner: int
+    incident: Incident
+    was: Incident
+    row: int
+
+
 Ended = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 NONE_ENDED: Ended = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
 
@@ -114,7 +128,6 @@ class Incidents:
         self.open: OrderedDict[int, Incident] = OrderedDict()  # by owner, the longest untouched first
         self.records: OrderedDict[int, float] = OrderedDict()  # owner to peak
         self.opened = 0
-        self._fresh: dict[str, tuple[int, Incident]] = {}  # began in this call: uid to row
         self._due: list[tuple[float, int, str]] = []  # no incident is quiet before its entry says
 
     def _record(self, owner: int, peak: float) -> None:
@@ -140,7 +153,7 @@ class Incidents:
             events: N events in order, those of allowed clients among them.
             owners: (N,) key of client and model.
             scores: (N,) after each; below the threshold for allowed clients.
-            opener: what incidents need to know of their first queries; called once, for all.
+            opener: what incidents need to know of the queries that they are told for; called once, for all.
             ended: the event by which each session had ended, ascending, its owner and its peak.
             clock_s: the stream's time before the events, from which a client that lags behind is quiet.
         """
@@ -160,29 +173,32 @@ class Incidents:
         begins = np.ones(len(over), bool)
         begins[1:] = (own[1:] != own[:-1]) | (np.diff(times) > self.quiet_s)
         stretches = np.split(over, np.flatnonzero(begins)[1:])
-        self._fresh.clear()
-        news: list[News] = []
+        told: list[_Told] = []
         for rows in sorted(stretches, key=lambda rows: int(rows[0])):
             remember(int(rows[0]))
             owner = int(owners[rows[0]])
-            news += self._touch(owner, events, rows, scores[rows])
+            told += self._touch(owner, events, rows, scores[rows])
             self.open[owner].touched_s = max(self.open[owner].last_s, clock_s)
         remember(len(events))
-        self._explain(news, opener)
-        return news
+        self._explain(told, events, opener)
+        return [News(one.activity, one.was) for one in told]
 
-    def _explain(self, news: list[News], opener: Opener) -> None:
-        """Give the incidents that began, and what is told of them, what their first queries show."""
-        if not self._fresh:
-            return
-        found = dict(zip(self._fresh, opener([row for row, _ in self._fresh.values()]), strict=True))
-        told = [one.incident for one in news if one.incident.uid in found]
-        for incident in [*(incident for _, incident in self._fresh.values()), *told]:
-            incident.number, incident.why = found[incident.uid]
+    def _explain(self, told: list[_Told], events: Events, opener: Opener) -> None:
+        """Give the incidents, and what is told of them, what the queries show that they are told for."""
+        shown = [one.row for one in told if one.row >= 0]
+        found = iter(opener(shown) if shown else [])
+        for one in told:
+            incident = one.incident
+            if one.row >= 0:
+                number, incident.why = next(found)
+            if one.activity is Activity.CREATE:
+                incident.number, incident.uid = number, _uid(events, one.row, number)
+                heapq.heappush(self._due, (incident.first_s, one.owner, incident.uid))
+            one.was.uid, one.was.number, one.was.why = incident.uid, incident.number, incident.why
 
     def _touch(
         self, owner: int, events: Events, rows: NDArray[np.int64], scores: NDArray[np.float64]
-    ) -> Iterator[News]:
+    ) -> Iterator[_Told]:
         times = events.time_s[rows]
         incident = self.open.get(owner)
         if incident and times[0] - incident.last_s > self.quiet_s:
@@ -190,7 +206,7 @@ class Incidents:
             incident = None
         if incident is None:
             incident = self._begin(owner, events, int(rows[0]), float(scores[0]))
-            yield self._tell(Activity.CREATE, incident)
+            yield _tell(Activity.CREATE, owner, incident, int(rows[0]))
             while len(self.open) > OPEN:
                 yield self._close(next(iter(self.open)))
             rows, scores = rows[1:], scores[1:]
@@ -199,7 +215,7 @@ class Incidents:
         if risen:
             self._grow(incident, events, rows[: risen[0] + 1], scores[: risen[0] + 1])
             incident.severity = self._severity(float(scores[risen[0]]), incident.again)
-            yield self._tell(Activity.UPDATE, incident)
+            yield _tell(Activity.UPDATE, owner, incident, int(rows[risen[0]]))
             rows, scores = rows[risen[0] + 1 :], scores[risen[0] + 1 :]
         self._grow(incident, events, rows, scores)
 
@@ -213,14 +229,11 @@ class Incidents:
         again = self.records.pop(owner, None) is not None
         client, model, session = (str(column[row]) for column in (events.client, events.model, events.session))
         time_s = float(events.time_s[row])
-        name = f"{client}\0{model}\0{round(time_s * 1e6)}".encode("utf-8", "surrogatepass")
         self.open[owner] = incident = Incident(
-            hashlib.blake2b(name, digest_size=16).hexdigest(), shorten(client), shorten(model), shorten(session),
+            "", shorten(client), shorten(model), shorten(session),
             time_s, time_s, 0, 1, score, self._severity(score, again), again, "",
         )  # fmt: skip
         self.opened += 1
-        self._fresh[incident.uid] = row, incident
-        heapq.heappush(self._due, (time_s, owner, incident.uid))
         return incident
 
     def _severity(self, score: float, again: bool) -> Severity:
@@ -236,7 +249,7 @@ class Incidents:
             if incident is None or incident.uid != uid:
                 continue  # resolved before
             if clock_s - incident.touched_s > self.quiet_s:
-                yield self._close(owner)
+                yield News(Activity.CLOSE, self._close(owner).was)
             else:
                 heapq.heappush(self._due, (incident.touched_s, owner, uid))
 
@@ -247,11 +260,18 @@ class Incidents:
         self._due = [(incident.touched_s, owner, incident.uid) for owner, incident in self.open.items()]
         heapq.heapify(self._due)
 
-    def _close(self, owner: int) -> News:
+    def _close(self, owner: int) -> _Told:
         incident = self.open.pop(owner)
         self._record(owner, incident.peak)
-        return self._tell(Activity.CLOSE, incident)
+        return _tell(Activity.CLOSE, owner, incident, -1)
 
-    @staticmethod
-    def _tell(activity: Activity, incident: Incident) -> News:
-        return News(activity, Incident.from_json(incident.to_json()))
+
+def _tell(activity: Activity, owner: int, incident: Incident, row: int) -> _Told:
+    return _Told(activity, owner, incident, replace(incident), row)
+
+
+def _uid(events: Events, row: int, number: int) -> str:
+    """The same for a query in every run; a client whose clock stands still has more than one at its time."""
+    time_us = round(float(events.time_s[row]) * 1e6)
+    name = "\0".join([str(events.client[row]), str(events.model[row]), str(time_us), str(number)])
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from probewatch.data.live import Lines, LiveReader
 
 HEAD = 16  # first lines by which an input is known again
+PAUSE_S = 86_400.0
 TICK_S = 0.25  # between looks at signals, waiting events and metrics when nothing comes
 
 
@@ -98,7 +99,10 @@ class Consumed:
 
 
 class Pace:
-    """Cuts a replay so that its time goes ``speed`` times as fast as the clock; None: as fast as it can."""
+    """Cuts a replay so that its time goes ``speed`` times as fast as the clock; None: as fast as it can.
+
+    A pause longer than a day is passed over: one wrong time would else hold up all that follows.
+    """
 
     def __init__(self, speed: float | None) -> None:
         self._speed = speed
@@ -123,6 +127,9 @@ class Pace:
             now = time.monotonic()
             self._began = self._began or (now, float(events.time_s[at]))
             reached = self._began[1] + (now - self._began[0]) * self._speed
+            if events.time_s[at] - reached > PAUSE_S:
+                reached = float(events.time_s[at])
+                self._began = now, reached
             due = int(np.searchsorted(events.time_s, reached, side="right"))
             if due > at:
                 yield events.slice(at, due)
