@@ -35,6 +35,8 @@ class FieldMap:
         predicted_class: the class that the model answered, text or number.
         inputs: the input vector: one path to a list, or a path for each element; a last ``*`` in a
             column's name stands for all columns that begin so, in the file's order.
+        words: texts in the input vector, and what is missing there, are categories, each with a number of its own;
+            else they are rejected.
         digest: a text that stands for the input vector, where the log keeps a hash of it; ``inputs`` that lead to a
             text are taken for one too.
         request: id by which a repeated line of the same client is recognised.
@@ -51,6 +53,7 @@ class FieldMap:
     confidence: str | None = None
     predicted_class: str | None = None
     inputs: str | tuple[str, ...] | None = None
+    words: bool = False
     digest: str | None = None
     request: str | None = None
     label: str | None = None
@@ -91,7 +94,7 @@ class FieldMap:
             MappingError: the log lacks mapped fields (all are named), or what no log can lack.
         """
         known, absent = set(names), []
-        values: dict[str, Any] = {"query_event": self.query_event, "records": self.records}
+        values: dict[str, Any] = {name: getattr(self, name) for name in _NO_PATHS if name != "inputs"}
         for name, path in self.named().items():
             if _has(known, path):
                 values[name] = path
@@ -130,8 +133,9 @@ class FieldMap:
     def of_records(self) -> FieldMap:
         """The same paths for records: inputs, confidence and predicted class only."""
         return FieldMap(
-            confidence=self.confidence, predicted_class=self.predicted_class, inputs=self.inputs, records=True
-        )
+            confidence=self.confidence, predicted_class=self.predicted_class, inputs=self.inputs, words=self.words,
+            records=True,
+        )  # fmt: skip
 
     def hashed(self) -> FieldMap:
         """The same for a log in which a text stands where the input vector should."""
@@ -174,6 +178,10 @@ class FieldMap:
         for name, value in table["fields"].items():
             if name not in known:
                 mistakes.append(f"{name!r} is not a field, expected one of {', '.join(known)}")
+            elif name == "words":
+                if not isinstance(value, bool):
+                    mistakes.append(f"words is {value!r}, expected true or false")
+                values[name] = bool(value)
             elif isinstance(value, str) and value:
                 values[name] = value
             elif name == "inputs" and isinstance(value, list) and value and all(isinstance(v, str) for v in value):
@@ -189,7 +197,7 @@ class FieldMap:
         return mapped
 
 
-_NO_PATHS = ("inputs", "query_event", "records")
+_NO_PATHS = ("inputs", "words", "query_event", "records")
 
 
 def split_path(path: str) -> tuple[str, ...]:

@@ -117,15 +117,15 @@ class Ingest:
             for block in self._blocks(path):
                 yield block, LineReader(self._spool, spelling.of(block))
 
-        def read(work: tuple[Block, LineReader]) -> tuple[Block, list[tuple[int, int]]]:
+        def read(work: tuple[Block, LineReader]) -> tuple[Block, FieldMap, list[tuple[int, int]]]:
             block, reader = work
-            return block, reader.read(block, base=base)
+            return block, reader.fields, reader.read(block, base=base)
 
-        for block, rejects in in_order(read, prepared()):
+        for block, fields, rejects in in_order(read, prepared()):
             line = block.first_line + len(block) - 1
             self._read += len(block) - int(block.blank.sum())
             found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
-            found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in rejects]
+            found += [(index, *explain_line(problem, block.text(index), fields)) for index, problem in rejects]
             ends_open = len(block.content) > 0 and block.content[-1] != NEWLINE
             breaks_off = ends_open and (len(block) - 1, NOT_JSON) in {(index, kind) for index, kind, _ in found}
             for index, kind, reason in sorted(found):

@@ -22,6 +22,7 @@ from probewatch.data.spool import (
     absent,
     find_rejects,
     insert_statement,
+    number_of,
     quote_name,
     quote_text,
     vector_of,
@@ -44,7 +45,7 @@ class LineReader:
 
     def __init__(self, spool: Spool, fields: FieldMap) -> None:
         self._spool = spool
-        self._fields = fields
+        self.fields = fields
         self._columns, self._fast, self._slow = _statements(fields)
 
     def read(self, block: Block, *, base: int) -> list[tuple[int, int]]:
@@ -76,14 +77,14 @@ class LineReader:
         cursor.execute("BEGIN")
         try:
             raw = self._fast.replace("{source}", source).replace("{first}", str(block.first_line))
-            statement = insert_statement(raw, self._fields, base=base)
+            statement = insert_statement(raw, self.fields, base=base)
             rows = cursor.execute(statement).fetchall()[0][0]
             found = find_rejects(cursor, first, first + rows - 1)
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error:
             rows, found = 0, []
-        unsure = {BAD_CLIENT, EVENT} if isinstance(self._fields.inputs, str) else {BAD_CLIENT}
+        unsure = {BAD_CLIENT, EVENT} if isinstance(self.fields.inputs, str) else {BAD_CLIENT}
         whole = rows == len(block) and unsure.isdisjoint(problem for _, problem in found)
         whole = whole and not any(block.is_halved(arrival - first) for arrival, _ in found)
         cursor.execute("COMMIT" if whole else "ROLLBACK")
@@ -104,7 +105,7 @@ class LineReader:
     def _read_slowly(self, cursor: duckdb.DuckDBPyConnection, block: Block, base: int) -> None:
         lines = np.arange(block.first_line, block.first_line + len(block), dtype=np.int64)
         cursor.register("source", pa.table({"line": lines, "text": block.mended().arrow()}))
-        cursor.execute(insert_statement(self._slow, self._fields, base=base)).fetchall()
+        cursor.execute(insert_statement(self._slow, self.fields, base=base)).fetchall()
 
 
 @lru_cache
@@ -132,8 +133,10 @@ def _inputs(fields: FieldMap) -> str:
     if fields.inputs is None:
         return "CAST(NULL AS DOUBLE[])"
     if isinstance(fields.inputs, str):
-        return _reference(fields.inputs)
-    return vector_of([_reference(path) for path in fields.inputs])
+        listed = _reference(fields.inputs)
+        return f"list_transform({listed}, lambda value: {number_of('value', words=True)})" if fields.words else listed
+    values = [_reference(path) for path in fields.inputs]
+    return vector_of(values, [number_of(value, words=fields.words) for value in values], words=fields.words)
 
 
 def _transformed(fields: FieldMap) -> str:
@@ -176,11 +179,11 @@ def _reference(path: str) -> str:
 
 
 def _shape(fields: FieldMap) -> dict[str, Any]:
-    """The structure of one event: names to VARCHAR, [DOUBLE] or a structure."""
+    """The structure of one event: names to VARCHAR, [DOUBLE], [VARCHAR] or a structure."""
     shape: dict[str, Any] = {}
     leaves: list[tuple[str, Any]] = [(path, "VARCHAR") for path in fields.paths()]
     if isinstance(fields.inputs, str):
-        leaves[-1] = (fields.inputs, ["DOUBLE"])
+        leaves[-1] = (fields.inputs, ["VARCHAR" if fields.words else "DOUBLE"])
     for path, leaf in leaves:
         *parents, last = split_path(path)
         at: Any = shape

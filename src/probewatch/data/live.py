@@ -142,7 +142,7 @@ class LiveReader:
         reader = LineReader(self._spool, self._spelling.of(block))
         found = [(index, UNREADABLE, reason) for index, reason in block.rejected]
         problems = reader.read(block, base=0)
-        found += [(index, *explain_line(problem, block.text(index), self._fields)) for index, problem in problems]
+        found += [(index, *explain_line(problem, block.text(index), reader.fields)) for index, problem in problems]
         with self._spool.cursor() as cursor:
             table = cursor.sql(
                 f"SELECT {COLUMNS}, arrival FROM spool WHERE problem = {EVENT} ORDER BY arrival"

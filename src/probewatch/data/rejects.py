@@ -125,7 +125,11 @@ def explain(problem: int, found: Callable[[str], Any]) -> str:
     if problem == codes.NO_TIME:
         return "field 'time' is missing, expected the time of the query; check the field mapping"
     name, expected = EXPECTED[problem]
-    return f"field '{name}' is {_describe(name, found(name))}, expected {expected}; check the field mapping"
+    described = _describe(name, found(name))
+    instead = ", or for categories set words = true there" if described.endswith(" is text") else ""
+    if name == "inputs" and described == "an object":
+        instead = ", where a path that ends in .* takes an object's fields"
+    return f"field '{name}' is {described}, expected {expected}; check the field mapping{instead}"
 
 
 def explain_line(problem: int, text: str, fields: FieldMap) -> tuple[str, str]:
@@ -199,6 +203,9 @@ def _describe(name: str, value: Any) -> str:
     if name == "confidence":
         number = _as_number(value)
         return "a number above 1" if isinstance(number, int | float) and 1 < number < math.inf else kind_of(number)
+    if name == "inputs" and isinstance(value, str):
+        with suppress(ValueError, RecursionError):  # a table's list is a text
+            value = json.loads(value)
     if name == "inputs" and isinstance(value, list | tuple):
         kinds = [kind_of(_as_number(one)) for one in value]
         wrong = [at for at, kind in enumerate(kinds) if kind not in ("a number", "a negative number")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,21 @@ from probewatch.data.lines import Block
 
 ENOUGH_QUERIES = 20
 LOOKED_AT = 1000  # lines looked at for so many, and then a few of each block
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text in the place of an input vector stands for one: it is neither a list nor numbers.
+
+    >>> is_hash("d41d8cd9"), is_hash("[1, 2]"), is_hash(" 1e5"), is_hash("0.1;0.2"), is_hash("")
+    (True, False, False, False, False)
+    """
+    if text.strip().startswith("["):
+        return False
+    try:
+        list(map(float, filter(None, re.split(r"[;,|\s]+", text))))
+    except ValueError:
+        return True
+    return False
 
 
 class Spelling:
@@ -51,7 +67,7 @@ class Spelling:
         if isinstance(self._fields.inputs, str) and not self._fields.inputs.endswith("*"):
             value = self._fields.find(event, "inputs")
             self._seen += value not in (None, "", [])
-            self._texts += isinstance(value, str) and value != ""
+            self._texts += isinstance(value, str) and is_hash(value) and not self._fields.words
         else:
             self._seen += 1
             self._names |= dict.fromkeys(fields_of([text]))

@@ -91,6 +91,7 @@ INSERT = """INSERT INTO spool SELECT {base} + line, problem,
     inputs, width, nullif(request, ''), mark, md5_number_lower(nullif(digest, ''))
 FROM ({judged})"""
 
+WORDS = 1 << 20  # numbers that words of an input vector stand for
 EXACT = 1 << 53  # whole numbers up to here are whole in a DOUBLE
 
 CODES = {name: value for name, value in globals().items() if isinstance(value, int)}
@@ -126,15 +127,30 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def vector_of(values: Sequence[str]) -> str:
-    """SQL for the input vector whose elements are these expressions: up to the last that is not null.
+def number_of(value: str, *, words: bool) -> str:
+    """SQL of the number that the text ``value`` stands for, null if none; with ``words`` every text, and a missing one.
 
-    A log of several models has a column for each input of the widest, and the others' are empty.
+    A word has the same number in every log: the last 20 bits of its MD5.
     """
-    numbers = ", ".join(f"TRY_CAST({value} AS DOUBLE)" for value in values)
-    ends = ", ".join(f"CASE WHEN {value} IS NOT NULL THEN {at} END" for at, value in enumerate(values, 1))
+    number = f"TRY_CAST({value} AS DOUBLE)"
+    flag = f"CASE lower({value}) WHEN 'true' THEN 1 WHEN 'false' THEN 0 END"
+    if not words:
+        return f"coalesce({number}, {flag})"
+    word = f"CAST(md5_number_lower(coalesce({value}, '')) & {WORDS - 1} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} ELSE coalesce({flag}, {word}) END"
+
+
+def vector_of(values: Sequence[str], numbers: Sequence[str], *, words: bool) -> str:
+    """SQL for the input vector whose elements are ``numbers``, made of ``values``: up to the last that is not null.
+
+    A log of several models has a column for each input of the widest, and the others' are empty. With ``words`` what is
+    empty is a category, so that a vector has all.
+    """
     present = " OR ".join(f"{value} IS NOT NULL" for value in values)
-    return f"CASE WHEN {present} THEN list_slice([{numbers}], 1, greatest({ends})) END"
+    if words:
+        return f"CASE WHEN {present} THEN [{', '.join(numbers)}] END"
+    ends = ", ".join(f"CASE WHEN {value} IS NOT NULL THEN {at} END" for at, value in enumerate(values, 1))
+    return f"CASE WHEN {present} THEN list_slice([{', '.join(numbers)}], 1, greatest({ends})) END"
 
 
 class Spool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from probewatch.data.fields import DELIMITERS, FieldMap, split_path
 from probewatch.data.lines import LINE_LIMIT_BYTES, Block
 from probewatch.data.rejects import KINDS, explain
+from probewatch.data.spelling import is_hash
 from probewatch.data.spool import (
     EVENT,
     TEXTS,
@@ -27,6 +28,7 @@ from probewatch.data.spool import (
     absent,
     find_rejects,
     insert_statement,
+    number_of,
     quote_name,
     quote_text,
     vector_of,
@@ -255,27 +257,14 @@ def column_paths(schema: pa.Schema) -> list[str]:
 
 
 def _is_hashed(fields: FieldMap, table: pa.Table) -> bool:
-    """Whether most of the first values in the place of the inputs are texts that are no list and no number."""
-    if not isinstance(fields.inputs, str):
+    """Whether most of the first values in the place of the inputs are texts that stand for them."""
+    if not isinstance(fields.inputs, str) or fields.words:
         return False
     column = _column(table, fields.inputs).drop_null()
-    if not len(column) or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not len(column) or not _is_text(column.type):
         return False
     first = column.slice(0, HASHED_OF).to_pylist()
-    return sum(map(_is_name, first)) > len(first) / 2
-
-
-def _is_name(text: str) -> bool:
-    """Whether a text is neither a number nor a list.
-
-    >>> _is_name("d41d8cd9"), _is_name("[1, 2]"), _is_name(" 1e5")
-    (True, False, False)
-    """
-    try:
-        float(text)
-    except ValueError:
-        return not text.strip().startswith("[")
-    return False
+    return sum(map(is_hash, first)) > len(first) / 2
 
 
 def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
@@ -285,18 +274,42 @@ def _raw_query(fields: FieldMap, schema: pa.Schema) -> str:
         value = absent(fields.stand_in(name)) if path is None else _as_text(schema, path)
         value = f"nullif({value}, '')" if path and name in ("client", "session") else value
         columns.append(f"{value} AS {quote_name(column)}")
-    if fields.inputs is None:
-        columns += ["CAST(NULL AS DOUBLE[]) AS inputs", "false AS no_list"]
-    elif isinstance(fields.inputs, str):
-        value = _reference(schema, fields.inputs)
-        columns.append(f"TRY_CAST({value} AS DOUBLE[]) AS inputs")
-        columns.append(f"({value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE[]) IS NULL) AS no_list")
-    else:
-        values = [_reference(schema, path) for path in fields.inputs]
-        columns += [f"{vector_of(values)} AS inputs", "false AS no_list"]
+    inputs, no_list = _inputs(fields, schema)
+    columns += [f"{inputs} AS inputs", f"{no_list} AS no_list"]
     nested = [path for path in (fields.client, fields.session) if path and pa.types.is_nested(_type(schema, path))]
     found = " OR ".join(f"{_reference(schema, path)} IS NOT NULL" for path in nested)
     return f"SELECT {', '.join(columns)}, {found or 'false'} AS no_name FROM source"
+
+
+def _inputs(fields: FieldMap, schema: pa.Schema) -> tuple[str, str]:
+    """SQL of the input vector, and of whether something else stands in its place."""
+    if fields.inputs is None:
+        return "CAST(NULL AS DOUBLE[])", "false"
+    if not isinstance(fields.inputs, str):
+        values = [_reference(schema, path) for path in fields.inputs]
+        numbers = [_number(fields, schema, path) for path in fields.inputs]
+        return vector_of(values, numbers, words=fields.words), "false"
+    value, kind = _reference(schema, fields.inputs), _type(schema, fields.inputs)
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    if _is_text(inner) or fields.words:
+        texts = f"TRY_CAST({value} AS VARCHAR[])"
+        if _is_text(kind):
+            parts = f"string_split_regex(trim({value}), '[;,|\\s]+')"
+            texts = f"CASE WHEN ltrim({value}) LIKE '[%' THEN {texts} ELSE {parts} END"
+        number = number_of("value", words=fields.words)
+        return f"list_transform({texts}, lambda value: {number})", f"({value} IS NOT NULL AND {texts} IS NULL)"
+    vector = f"TRY_CAST({value} AS DOUBLE[])"
+    return vector, f"({value} IS NOT NULL AND {vector} IS NULL)"
+
+
+def _number(fields: FieldMap, schema: pa.Schema, path: str) -> str:
+    if fields.words or _is_text(_type(schema, path)):
+        return number_of(_as_text(schema, path), words=fields.words)
+    return f"TRY_CAST({_reference(schema, path)} AS DOUBLE)"
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _as_text(schema: pa.Schema, path: str) -> str:
