@@ -19,7 +19,7 @@ from raw_log import ARTICLE, assert_balanced, event, write
 from probewatch.data.fields import FieldMap
 from probewatch.data.logs import read_logs
 from probewatch.data.records import Sessions
-from probewatch.errors import ConfigError, LogError, OutputError
+from probewatch.errors import ConfigError, LogError, MappingError, OutputError
 
 
 def test_the_raw_form_gives_every_column(tmp_path: Path) -> None:
@@ -159,6 +159,17 @@ def test_half_a_surrogate_pair_may_name_a_task(tmp_path: Path) -> None:
     path.write_text(json.dumps({"a\ud800": {"is_malicious": True, "sequence": events}}))
     with read_logs([path]) as log:
         assert log.all_sessions().session.tolist() == ["a\ufffd"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_log_without_models_is_of_the_one_that_the_mapping_names(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"log.{form}"
+    path.write_text("who,when\na,1772323200\n" if form == "csv" else '{"who": "a", "when": 1772323200}\n')
+    fields = FieldMap.from_table({"fields": {"client": "who", "time": "when", "model_name": "credit's"}})
+    with read_logs([path], fields=fields) as log:
+        assert log.all_sessions().model.tolist() == ["credit's"]
+    with pytest.raises(MappingError, match="model and model_name are both given"):
+        FieldMap(client="who", time="when", model="m", model_name="credit")
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

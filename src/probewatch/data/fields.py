@@ -31,6 +31,7 @@ class FieldMap:
         session: the task or session that the query belongs to.
         time: ISO 8601, or a number of seconds, milli-, micro- or nanoseconds since 1970.
         model: which model was asked.
+        model_name: the model that a log is of which has no such field.
         confidence: probability of the predicted class, 0 to 1.
         predicted_class: the class that the model answered, text or number.
         inputs: the input vector: one path to a list, or a path for each element; a last ``*`` in a
@@ -50,6 +51,7 @@ class FieldMap:
     session: str | None = None
     time: str | None = None
     model: str | None = None
+    model_name: str | None = None
     confidence: str | None = None
     predicted_class: str | None = None
     inputs: str | tuple[str, ...] | None = None
@@ -63,6 +65,8 @@ class FieldMap:
 
     def __post_init__(self) -> None:
         mistakes = [] if self.time or self.records else ['time is not mapped: add time = "…"']
+        if self.model and self.model_name:
+            mistakes.append("model and model_name are both given, expected one of them")
         if not (self.client or self.session or self.records):
             mistakes.append('neither client nor session is mapped: add client = "…" or session = "…"')
         for path in self.paths():
@@ -128,6 +132,8 @@ class FieldMap:
 
     def stand_in(self, name: str) -> str | None:
         """What a line is taken to say in a field that is not mapped, if anything."""
+        if name == "model":
+            return self.model_name
         return {"client": "owner", "time": "0"}.get(name) if self.records else None
 
     def of_records(self) -> FieldMap:
@@ -197,7 +203,7 @@ class FieldMap:
         return mapped
 
 
-_NO_PATHS = ("inputs", "words", "query_event", "records")
+_NO_PATHS = ("inputs", "model_name", "words", "query_event", "records")
 
 
 def split_path(path: str) -> tuple[str, ...]:

@@ -137,7 +137,10 @@ def tell_unprofiled(models: Mapping[str, int], profiles: Profiles, screen: Scree
         )
     unused = profiles.keys() - models.keys()
     if lacking and unused:
-        screen.note(f"No query went to the models of the profiles {_some(unused)}: is one named otherwise?")
+        nameless = (
+            " A log without a field for it is given its model by model_name in the mapping." if "" in lacking else ""
+        )
+        screen.note(f"No query went to the models of the profiles {_some(unused)}: is one named otherwise?{nameless}")
     if guessed:
         screen.note(
             f"{sum(guessed.values()):,} {among} by a profile that was estimated from a log, which tells nothing of"
