@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,7 +19,10 @@ QUICK = Limits(per_second=1e6, pause_s=0.001, timeout_s=5.0)
 
 
 class Server:
-    """A real small server: ``reply`` gets the request's JSON and its number, and gives status and JSON."""
+    """A real small server: ``reply`` gets the request's JSON and its number, and gives status and JSON.
+
+    In the place of JSON it may give what writes the whole answer, head and all.
+    """
 
     def __init__(self, reply: Reply) -> None:
         self.seen: list[Any] = []
@@ -33,6 +37,10 @@ class Server:
                 outer.headers.append(dict(self.headers.items()))
                 outer.seen.append(body)
                 status, answer = reply(body, len(outer.seen))
+                if callable(answer):
+                    self.close_connection = True
+                    answer(self.wfile)
+                    return
                 text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
@@ -123,6 +131,79 @@ def test_a_time_out_is_retried(serve: Callable[[Reply], Server], connect: Any) -
     endpoint = connect(server.url, ["a"], ["0", "1"], limits=Limits(per_second=1e6, pause_s=0.001, timeout_s=0.2))
     assert endpoint(np.array([[3.0]])).tolist() == [[0.3, 0.7]]
     assert endpoint.retries == 1 and "TimeoutError" in endpoint.trouble[0]
+
+
+def _drip_body(file: Any) -> None:
+    file.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    _drip(file, b" ")
+
+
+def _drip_head(file: Any) -> None:
+    file.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    _drip(file, b"x")
+
+
+def _drip(file: Any, byte: bytes) -> None:
+    for _ in range(100):
+        file.write(byte)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("drip", [_drip_body, _drip_head])
+def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
+    serve: Callable[[Reply], Server], connect: Any, drip: Callable[[Any], None]
+) -> None:
+    server = serve(lambda body, _: (200, drip))
+    limits = Limits(per_second=1e6, pause_s=0.001, timeout_s=0.3, attempts=2)
+    endpoint = connect(server.url, ["a"], ["0", "1"], limits=limits)
+    with pytest.raises(
+        TargetError, match=r"failed 2 times, the last with TimeoutError: .* not whole in time \(--timeout"
+    ):
+        endpoint(np.zeros((1, 1)))
+    assert (len(server.seen), endpoint.retries, endpoint.repeated) == (2, 2, 2)
+
+
+def _flood_without_length(file: Any) -> None:
+    file.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    _flood(file, b"9" * 65536)
+
+
+def _flood_in_chunks(file: Any) -> None:
+    file.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    _flood(file, b"10000\r\n" + b"9" * 65536 + b"\r\n")
+
+
+def _flood(file: Any, block: bytes) -> None:
+    with suppress(OSError):  # whoever asked has hung up
+        for _ in range(4096):
+            file.write(block)
+
+
+def _announce_much(file: Any) -> None:
+    file.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n")
+
+
+@pytest.mark.parametrize("flood", [_flood_without_length, _flood_in_chunks, _announce_much])
+def test_an_answer_without_end_is_given_up_at_a_size(
+    serve: Callable[[Reply], Server], connect: Any, flood: Callable[[Any], None]
+) -> None:
+    server = serve(lambda body, _: (200, flood))
+    limits = Limits(per_second=1e6, pause_s=0.001, timeout_s=30.0, attempts=2)
+    endpoint = connect(server.url, ["a"], ["0", "1"], limits=limits)
+    with pytest.raises(
+        TargetError, match="failed 2 times, the last with AnswerTooLong: the answer passes 1,310,720 bytes"
+    ):
+        endpoint(np.zeros((1, 1)))
+    assert (endpoint.retries, endpoint.repeated) == (2, 2)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(serve: Callable[[Reply], Server], connect: Any) -> None:
+    whole = json.dumps({"predictions": [[0.5, 0.5]]}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(whole)}\r\nConnection: close\r\n\r\n".encode()
+    server = serve(lambda _, number: (200, lambda file: file.write(head + (whole[:9] if number == 1 else whole))))
+    endpoint = connect(server.url, ["a"], ["0", "1"], limits=QUICK)
+    assert endpoint(np.zeros((1, 1))).tolist() == [[0.5, 0.5]]
+    assert endpoint.retries == 1 and "IncompleteRead" in endpoint.trouble[0]
 
 
 def test_an_endpoint_that_stays_down_stops_the_run(serve: Callable[[Reply], Server], connect: Any) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from probewatch.corpus.bounded import answer_by, read_at_most
 from probewatch.errors import ConfigError, TargetError
 
 ONE = ("$row", "$record")  # placeholders of one query a request
@@ -28,6 +29,7 @@ KEPT_TROUBLE = 1000  # sentences about failed attempts that are kept
 SHOWN_REPLY = 200  # characters of a reply that an error shows
 LONGEST_WAIT_S = 300.0  # that an endpoint may ask for between attempts
 CONNECT_S = 1.0  # for a connection to an address of this machine
+ANSWER_BYTES, QUERY_BYTES = 1 << 20, 1 << 18  # that an answer may have, and more of it for each query
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Limits:
         per_second: queries a second at most, above 0.
         workers: requests at once.
         rows: queries a request at most, where the form sends several.
-        timeout_s: of one request.
+        timeout_s: of one request, to the last byte of its answer.
         attempts: for one request, before the run stops.
         pause_s: before the second attempt; it doubles with each.
     """
@@ -135,7 +137,7 @@ class Endpoint:
         for attempt in range(1, self._limits.attempts + 1):
             self._wait(len(inputs))
             try:
-                status, reply, wait_s = self._post(body)
+                status, reply, wait_s = self._post(body, ANSWER_BYTES + QUERY_BYTES * len(inputs))
                 problem = f"status {status}: {_start(reply)}"
                 if 200 <= status < 300:
                     return self._parse(reply)
@@ -165,8 +167,9 @@ class Endpoint:
             rows = [dict(zip(self._columns, row, strict=True)) for row in rows]
         return rows[0] if self._single else rows
 
-    def _post(self, body: bytes) -> tuple[int, bytes, float]:
-        """Status, reply, and the seconds that the endpoint asks to wait."""
+    def _post(self, body: bytes, most: int) -> tuple[int, bytes, float]:
+        """Status, reply of at most so many bytes, and the seconds that the endpoint asks to wait."""
+        ends_s = time.monotonic() + self._limits.timeout_s
         connection = self._connection()
         way = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         headers = {"Host": self._url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
@@ -174,8 +177,9 @@ class Endpoint:
             connection.request("POST", way, body, {**headers, **self._form.headers})
             with self._lock:
                 self.requests += 1
-            response = connection.getresponse()
-            status, asked, reply = response.status, response.getheader("Retry-After", ""), response.read()
+            response = answer_by(connection, ends_s)
+            status, asked = response.status, response.getheader("Retry-After", "")
+            reply = read_at_most(response, most)
         except BaseException:
             connection.close()
             raise
@@ -184,8 +188,11 @@ class Endpoint:
 
     def _connection(self) -> http.client.HTTPConnection:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None:
+            if idle.sock is not None:
+                idle.sock.settimeout(self._limits.timeout_s)  # the last answer has left it what it did not need
+            return idle
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         host = self._address if self._address and not secure else self._url.hostname

@@ -58,7 +58,9 @@ def corpus(
         int | None, typer.Option(metavar="N", min=1, help="Stop before the model is asked more often.")
     ] = None,
     rate: Annotated[float, typer.Option(metavar="N", help="Queries a second at most, of an endpoint.")] = 200.0,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Of one request.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Of one request, to the last byte of its answer.")
+    ] = 30.0,
     body: Annotated[
         str,
         typer.Option(metavar="JSON", help='A request, in which "$rows", "$row", "$records" or "$record" is replaced.'),
