@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +109,31 @@ def test_a_template_sends_named_words_one_query_a_request(serve: Callable[[Reply
     assert server.seen == [{"model": "m", "data": {"one": {"job": "nurse", "age": 41}}}]
     assert isinstance(server.seen[0]["data"]["one"]["age"], int)
     assert server.headers[0]["Authorization"] == "Bearer x"
+
+
+def _documented() -> list[tuple[str, list[str]]]:
+    """Each body of the documentation with what it says is sent."""
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+    section = page.split("## How an endpoint is asked\n")[1].split("\n## ")[0]
+    rows = [re.findall(r"`([^`]+)`", line) for line in section.splitlines() if line.startswith("| `") and "$" in line]
+    return [(body, sent) for body, *sent in rows]
+
+
+def test_every_placeholder_is_documented() -> None:
+    assert [re.findall(r"\$\w+", body) for body, _ in _documented()] == [["$rows"], ["$records"], ["$row"], ["$record"]]
+
+
+@pytest.mark.parametrize(("body", "sent"), _documented())
+def test_the_documented_bodies_send_what_the_page_says(
+    serve: Callable[[Reply], Server], connect: Any, body: str, sent: list[str]
+) -> None:
+    server = serve(lambda _, __: (200, [[0.5, 0.5]] * 2 if len(sent) == 1 else [0.5, 0.5]))
+    endpoint = connect(
+        server.url, ["age", "job"], ["no", "yes"], form=Form(json.loads(body), ""), limits=replace(QUICK, workers=1),
+        spelled=lambda inputs: [[int(age), "nurse" if job else "clerk"] for age, job in inputs],
+    )  # fmt: skip
+    endpoint(np.array([[41.0, 1.0], [37.0, 0.0]]))
+    assert server.seen == [json.loads(one) for one in sent]
 
 
 def test_a_star_stands_for_every_query(serve: Callable[[Reply], Server], connect: Any) -> None:

@@ -63,7 +63,11 @@ def corpus(
     ] = 30.0,
     body: Annotated[
         str,
-        typer.Option(metavar="JSON", help='A request, in which "$rows", "$row", "$records" or "$record" is replaced.'),
+        typer.Option(
+            metavar="JSON",
+            help='A request: "$rows" becomes a list of queries as [41, "nurse"], "$records" of queries as'
+            ' {"age": 41, "job": "nurse"}; "$row" and "$record" send one a request.',
+        ),
     ] = '{"instances": "$rows"}',
     response_path: Annotated[
         str, typer.Option(metavar="PATH", help="Way to the probabilities, as results.*.scores (* = each query).")
