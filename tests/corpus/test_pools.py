@@ -69,6 +69,13 @@ def test_words_become_numbers_and_are_given_back_to_the_model(tmp_path: Path) ->
     assert seen == [[["nurse", 3.0], ["clerk", 4.5]]]
 
 
+def test_categories_are_listed_in_the_order_of_their_codes_and_names_are_not(tmp_path: Path) -> None:
+    rows = "".join(f"{job},{age},{job}{age},{age % 2}\n" for age in range(4) for job in ("nurse", "clerk"))
+    table = read_table(*_files(tmp_path, f"job,age,name,y\n{rows}", f"job,age,name,y\npilot,9,eve,1\n{rows}"), "y")
+    assert table.words() == {"job": ["clerk", "nurse", "pilot"], "name": None}
+    assert {table.words()["job"][int(code)] for code in table.train.inputs[1::2, 0]} == {"clerk"}  # type: ignore[index]
+
+
 def test_parquet_and_csv_hold_the_same(tmp_path: Path) -> None:
     files = _files(tmp_path, "a,y\n1,0\n2,1\n", "a,y\n3,0\n4,1\n")
     pq.write_table(pa.table({"a": [1, 2], "y": [0, 1]}), tmp_path / "train.parquet")

@@ -92,6 +92,7 @@ def test_a_callable_is_attacked_in_its_own_words(files: Path, tmp_path: Path, mo
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     told = manifest["models"]["my_credit_model.predict"]
     assert told["model"] == "my_credit_model:predict" and told["columns"] == ["job", "income"]
+    assert told["words"] == {"job": ["clerk", "nurse"]}
     assert (tmp_path / "events.parquet").exists()
 
 

@@ -56,6 +56,18 @@ class Table:
     train: Records
     others: Records
 
+    def words(self) -> dict[str, list[str] | None]:
+        """For each column of words these, so that a word's code is its place from 0.
+
+        None for a column whose words hardly repeat, as names do: they are no categories, and nobody's business.
+        """
+        most = (len(self.train) + len(self.others)) // 2
+        return {
+            name: list(words) if len(words) <= most else None
+            for name, words in zip(self.columns, self.texts, strict=True)
+            if words is not None
+        }
+
     def decoding(self, predict: Predict) -> Predict:
         """A model that is given words where its records hold words, in an array of objects."""
         if not any(self.texts):

@@ -191,7 +191,8 @@ def _own_subject(
         described |= {"model": model}
     records = len(pools.members) + len(pools.holdout)
     budget = max_queries or recipe.budget + records
-    described |= {"query_budget": budget, "columns": list(table.columns), "answers_rounded_to": 6}
+    described |= {"query_budget": budget, "columns": list(table.columns), "words": table.words(),
+                  "answers_rounded_to": 6}  # fmt: skip
     named = name or (model.replace(":", ".") if model else "model")
     target = Target(named, predict, classes=len(classes), budget=budget)
     return Subject.of(target, pools, table.classes, recipe.seed, described)
