@@ -42,6 +42,13 @@ def test_a_kind_of_attack_that_contradicts_the_label_is_named(tmp_path: Path) ->
         read_labels(path)
 
 
+@pytest.mark.parametrize("attack", ["extraction", "evasion", "batch"])
+def test_what_is_no_attack_attacks_nothing(tmp_path: Path, attack: str) -> None:
+    path = write(tmp_path / "labels.csv", f"task_id,is_malicious,attack\na,1,membership\nb,0,{attack}\n")
+    with pytest.raises(LabelError, match=f":3: is_malicious is 0, but attack is '{attack}'"):
+        read_labels(path)
+
+
 def test_labels_by_client_hold_for_all_its_sessions(tmp_path: Path) -> None:
     labels = read_labels(write(tmp_path / "labels.csv", "client,is_malicious\na,1\nb,0\n"))
     assert labels.match(["s", "t", "u"], ["a", "b", "a"]).label.tolist() == [1, 0, 1]

@@ -116,8 +116,8 @@ class Labels:
 def read_labels(*paths: Path | str) -> Labels:
     """Read CSV files of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally more.
 
-    Optional columns: ``family``, ``target``, ``attack`` (none, membership, or what else is attacked) and ``actor``,
-    whose clients stay together when sessions are split.
+    Optional columns: ``family``, ``target``, ``attack`` (none where ``is_malicious`` is 0; membership or what else is
+    attacked where it is 1) and ``actor``, whose clients stay together when sessions are split.
 
     Raises:
         LabelError: a file cannot be read, lacks a column, or has wrong or contradicting rows; all are named.
@@ -169,7 +169,7 @@ def _read_rows(
         else:
             more = {name: text.get(name, "") for name in ("family", "target", "attack", "actor")}
             label = Label(VALUES[value.lower()], **{**more, "attack": more["attack"].lower()})
-            if label.attack in COUNTED and label.label != COUNTED.index(label.attack):
+            if label.attack and label.label != (label.attack != "none"):
                 mistakes.append(f"{where}: is_malicious is {label.label}, but attack is {label.attack!r}")
             known = rows.get(key, label)
             if (known.label, known.other) != (label.label, label.other):
