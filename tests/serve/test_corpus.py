@@ -83,6 +83,14 @@ def test_a_demo_needs_nothing(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_corpus_that_is_replaced_is_told(tmp_path: Path) -> None:
+    words = ["--demo", "wine", "--sessions", 12, "--out", tmp_path]
+    first, again = run(*words, "--seed", 1), run(*words, "--seed", 2)
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert "earlier corpus" not in first.stderr
+    assert again.stderr == f"{tmp_path}: an earlier corpus is there; this one replaces it when it is done.\n"
+
+
 def test_a_callable_is_attacked_in_its_own_words(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,12 @@ PARTS = (TRAIN, TEST, FURTHER)
 
 
 def make_benchmark(
-    folder: Path, *, sessions: int = SESSIONS, seed: int = 0, told: Told | None = None
+    folder: Path,
+    *,
+    sessions: int = SESSIONS,
+    seed: int = 0,
+    told: Told | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write a folder for each part, as :func:`make_corpus` does, and ``folder/manifest.json``.
 
@@ -124,6 +129,7 @@ def make_benchmark(
     Args:
         sessions: of all parts, at least 125.
         seed: of every draw but those of the data sets, which are fixed.
+        note: is told what becomes of earlier parts that are of other arguments, and of runs that were stopped.
 
     Returns:
         the manifest: rules, versions, what is seen and what is new, and the parts' manifests.
@@ -140,7 +146,7 @@ def make_benchmark(
         recipe = part.recipe(count, own)
         subjects = part_subjects(part, recipe)
         found[part.name] = _finished(folder / part.name, subjects, recipe) or make_corpus(
-            subjects, recipe, folder / part.name, told=_named(part.name, told)
+            subjects, recipe, folder / part.name, told=_named(part.name, told), note=note
         )
     manifest = _manifest(sessions, seed, found)
     replace_file(folder / "manifest.json", dump_json(manifest))

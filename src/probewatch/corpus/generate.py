@@ -61,7 +61,7 @@ def make_corpus(
             ``targets/NAME/train.jsonl.gz`` and ``holdout.jsonl.gz``, and ``manifest.json``.
         salt: with another one the same seed gives other clients, who ask at other times: corpora that are to be read as
             one log must not repeat one another.
-        note: is told what becomes of an earlier run that was stopped.
+        note: is told what becomes of an earlier corpus, and of an earlier run that was stopped.
 
     Returns:
         the manifest.
@@ -80,7 +80,10 @@ def make_corpus(
         )
     say = told or (lambda what, done, total: None)
     key = parameters(subjects, recipe, f"{START}Z", WAVE)
-    partial = _partial(folder, key, note or (lambda text: None))
+    tell = note or (lambda text: None)
+    if _made_before(folder):
+        tell(f"{folder}: an earlier corpus is there; this one replaces it when it is done.")
+    partial = _partial(folder, key, tell)
     recipe = replace(recipe, seed=_salted(recipe.seed, salt)) if salt else recipe
     runs = plan_runs(recipe, len(subjects))
     _recall_trouble(subjects, partial)

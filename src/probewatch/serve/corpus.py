@@ -136,7 +136,7 @@ def _benchmark(out: Path, changes: Mapping[str, int | None], screen: Any) -> Non
 
     given = {name: value for name, value in changes.items() if value is not None}
     with screen.progress("benchmark") as bar:
-        manifest = make_benchmark(out, **given, told=lambda what, done, total: bar(done, total, what))
+        manifest = make_benchmark(out, **given, told=lambda what, done, total: bar(done, total, what), note=screen.note)
     for name, part in manifest["parts"].items():
         counts, gives = part["sessions"], part["give_aways"]
         screen.line(
