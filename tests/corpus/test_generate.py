@@ -18,6 +18,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from probewatch.corpus.attacks import ATTACKS
+from probewatch.corpus.benchmark import make_benchmark
 from probewatch.corpus.generate import make_corpus
 from probewatch.corpus.pools import Pools, Records, split_pools
 from probewatch.corpus.recipe import Recipe
@@ -288,6 +289,16 @@ def test_another_corpus_in_the_same_folder_leaves_nothing_of_the_first(tmp_path:
     make_corpus([_subject()], FEW, tmp_path)
     assert sorted(path.name for path in (tmp_path / "targets").iterdir()) == ["knn", "mine"]
     assert not (tmp_path / "events.parquet").exists()
+
+
+@pytest.mark.parametrize("text", ['{"format": 1, "files": {"graph": "x.onnx"}}', "[]", "{"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    for make in (lambda: make_corpus([_subject()], FEW, tmp_path), lambda: make_benchmark(tmp_path)):
+        with pytest.raises(ConfigError, match=r"manifest\.json: is of something else, .* give another --out"):
+            make()
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert (tmp_path / "manifest.json").read_text() == text
 
 
 def test_the_manifest_says_who_described_an_attack_and_what_gives_each_target_away(manifest: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from probewatch.corpus.attacks import ATTACKS
 from probewatch.corpus.clients import USES
 from probewatch.corpus.generate import START, WAVE, Told, make_corpus
 from probewatch.corpus.learners import LEARNERS, train_subject
-from probewatch.corpus.manifest import parameters, versions
+from probewatch.corpus.manifest import earlier, parameters, versions
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Subject
 from probewatch.data.artefacts import dump_json, replace_file
@@ -135,10 +135,11 @@ def make_benchmark(
         the manifest: rules, versions, what is seen and what is new, and the parts' manifests.
 
     Raises:
-        ConfigError: too few sessions, or a folder that cannot be written.
+        ConfigError: too few sessions, or a folder that cannot be written or holds something else.
     """
     if sessions < FEWEST:
         raise ConfigError(f"--sessions is {sessions}, expected at least {FEWEST} for a benchmark.")
+    earlier(folder, "benchmark")
     ends = np.rint(np.cumsum([part.share for part in PARTS]) * sessions).astype(np.int64)
     found = {}
     for number, (part, count) in enumerate(zip(PARTS, np.diff(ends, prepend=0).tolist(), strict=True)):

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from probewatch.corpus.clock import PACES, session_times
 from probewatch.corpus.evasion import by_keys
 from probewatch.corpus.events import Session, write_events, write_records
-from probewatch.corpus.manifest import Owned, findings, parameters, rescorers
+from probewatch.corpus.manifest import Owned, earlier, findings, parameters, rescorers
 from probewatch.corpus.plan import Run, plan_runs
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject, run_wave
@@ -67,7 +67,7 @@ def make_corpus(
         the manifest.
 
     Raises:
-        ConfigError: the folder cannot be written, or names repeat or are no folder's.
+        ConfigError: the folder cannot be written or holds something else, or names repeat or are no folder's.
         TargetError: a target gives no usable answer.
     """
     names = [one.target.name for one in subjects]
@@ -79,9 +79,10 @@ def make_corpus(
             f"a target is named {odd[0]!r}, which names no folder of its own; leave out / and \\ (--name)."
         )
     say = told or (lambda what, done, total: None)
+    before = earlier(folder, "recipe")
     key = parameters(subjects, recipe, f"{START}Z", WAVE)
     tell = note or (lambda text: None)
-    if _made_before(folder):
+    if before:
         tell(f"{folder}: an earlier corpus is there; this one replaces it when it is done.")
     partial = _partial(folder, key, tell)
     recipe = replace(recipe, seed=_salted(recipe.seed, salt)) if salt else recipe
@@ -106,7 +107,7 @@ def make_corpus(
         "files": {str(path.relative_to(ready)): _sha256(path) for path in _files(ready)},
     }
     (ready / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    _move_all(ready, folder)
+    _move_all(ready, folder, before.get("files", {}))
     shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
@@ -268,12 +269,12 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _move_all(ready: Path, folder: Path) -> None:
+def _move_all(ready: Path, folder: Path, before: Iterable[str]) -> None:
     """Bring finished files to their places, each at once, the manifest last; what an earlier corpus had more goes."""
-    before = _made_before(folder)
     (folder / "manifest.json").unlink(missing_ok=True)
     for name in before:
-        if not (ready / name).exists():
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if inside and not (ready / name).exists():
             (folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # others of the same target stand in it
                 (folder / name).parent.rmdir()
@@ -281,12 +282,3 @@ def _move_all(ready: Path, folder: Path) -> None:
         place = folder / path.relative_to(ready)
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
-
-
-def _made_before(folder: Path) -> list[str]:
-    """The files that the manifest of an earlier corpus names."""
-    try:
-        names = list(json.loads((folder / "manifest.json").read_bytes())["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from probewatch.corpus.plan import Run
 from probewatch.corpus.recipe import Recipe
 from probewatch.corpus.run import Asked, Subject
 from probewatch.corpus.truth import Outcome, attack_figures, model_leak, who_asked
+from probewatch.errors import ConfigError
 
 LIBRARIES = ("probewatch", "numpy", "scikit-learn", "adversarial-robustness-toolbox", "statsmodels")
 
@@ -75,6 +78,27 @@ def findings(
         },
         "give_aways": give_aways(sessions, grids, set(rescorers(sessions))),
     }
+
+
+def earlier(folder: Path, has: str) -> dict[str, Any]:
+    """The manifest in a folder that is to be written, empty if there is none.
+
+    Args:
+        has: a key of such a manifest, by which it is told from a bundle's or another's.
+
+    Raises:
+        ConfigError: it is of something else, which writing there would destroy.
+    """
+    path = folder / "manifest.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or has not in found:
+        raise ConfigError(f"{path}: is of something else, which would be lost; give another --out.")
+    return found
 
 
 def rescorers(sessions: Sequence[Session]) -> list[str]:
