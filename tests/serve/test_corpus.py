@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 import threading
@@ -11,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from probewatch.corpus.attacks import ATTACKS
 from probewatch.serve.cli import app
+from probewatch.serve.corpus import _attack_table
 
 MODEL = """
 import numpy as np
@@ -89,6 +93,15 @@ def test_a_corpus_that_is_replaced_is_told(tmp_path: Path) -> None:
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert "earlier corpus" not in first.stderr
     assert again.stderr == f"{tmp_path}: an earlier corpus is there; this one replaces it when it is done.\n"
+
+
+def test_a_narrow_screen_cuts_no_attacks_name() -> None:
+    row = {"runs": 2000, "guesses": 100_000, "members": 50_000, "roc_auc": 0.5, "tpr_at_fpr_0.01": 0.01}
+    text = io.StringIO()
+    Console(file=text, width=80).print(_attack_table(dict.fromkeys(ATTACKS, row)))
+    lines = text.getvalue().splitlines()
+    assert [line.strip("│ ").split()[0] for line in lines if line.startswith("│")] == list(ATTACKS)
+    assert "…" not in text.getvalue() and len({len(line) for line in lines[1:]}) == 1
 
 
 def test_a_callable_is_attacked_in_its_own_words(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

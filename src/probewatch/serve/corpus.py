@@ -271,7 +271,7 @@ def _attack_table(attacks: Mapping[str, Any]) -> Table:
     from probewatch.serve.show import figure
 
     table = Table(title="What the membership attacks found out, against the truth", title_justify="left")
-    table.add_column("attack")
+    table.add_column("attack", no_wrap=True)  # other heads wrap instead
     for head in ("runs", "guesses", "members", "ROC AUC", "TPR at 1 % FPR"):
         table.add_column(head, justify="right")
     for name, row in attacks.items():
