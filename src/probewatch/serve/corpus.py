@@ -252,15 +252,17 @@ def _show(manifest: Mapping[str, Any], out: Path, screen: Any) -> None:
 
 
 def _show_give_aways(gives: Mapping[str, Any], screen: Any) -> None:
+    from probewatch.corpus.giveaways import GOAL, tells
+
     if gives["roc_auc"] is not None:
         verdict = "holds" if gives["holds"] else "does not hold"
         screen.line(
             f"Length, rate, start and off-grid inputs tell attacks by ROC AUC {gives['roc_auc']:.2f}"
-            f" (at most {gives['goal']:.2f}: {verdict})"
+            f" (from {1.0 - GOAL:.2f} to {GOAL:.2f}: {verdict})"
         )
         if not gives["holds"]:
             screen.note("The corpus gives attacks away by their form; a detector may learn that, and not the attack.")
-        above = [f"{name} ({auc:.2f})" for name, auc in gives["by_target"].items() if (auc or 0.0) > gives["goal"]]
+        above = [f"{name} ({auc:.2f})" for name, auc in gives["by_target"].items() if tells(auc)]
         if above and len(gives["by_target"]) > 1:
             screen.note(f"By their form alone attacks can be told on {', '.join(above)}.")
 
