@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probewatch.corpus.pools import Records, read_table, split_pools
+from probewatch.data.fields import FieldMap
+from probewatch.data.owned import read_records
 from probewatch.errors import ConfigError, DataError
 
 SHARES = (0.4, 0.35, 0.25)
@@ -69,11 +71,12 @@ def test_words_become_numbers_and_are_given_back_to_the_model(tmp_path: Path) ->
     assert seen == [[["nurse", 3.0], ["clerk", 4.5]]]
 
 
-def test_categories_are_listed_in_the_order_of_their_codes_and_names_are_not(tmp_path: Path) -> None:
-    rows = "".join(f"{job},{age},{job}{age},{age % 2}\n" for age in range(4) for job in ("nurse", "clerk"))
-    table = read_table(*_files(tmp_path, f"job,age,name,y\n{rows}", f"job,age,name,y\npilot,9,eve,1\n{rows}"), "y")
-    assert table.words() == {"job": ["clerk", "nurse", "pilot"], "name": None}
-    assert {table.words()["job"][int(code)] for code in table.train.inputs[1::2, 0]} == {"clerk"}  # type: ignore[index]
+def test_a_log_has_the_numbers_that_a_reader_of_words_gives_them(tmp_path: Path) -> None:
+    rows = "job,age,flag,y\nnurse,3,true,no\n7,4.5,false,yes\nTrue,1,false,no\n"
+    files = _files(tmp_path, rows, rows)
+    table = read_table(*files, "y")
+    fields = FieldMap(inputs=("job", "age", "flag"), words=True, records=True)
+    np.testing.assert_array_equal(table.logged(table.train.inputs), read_records(files[0], fields).records.inputs)
 
 
 def test_parquet_and_csv_hold_the_same(tmp_path: Path) -> None:

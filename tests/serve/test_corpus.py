@@ -16,6 +16,9 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from probewatch.corpus.attacks import ATTACKS
+from probewatch.data.logs import read_logs
+from probewatch.data.owned import read_records
+from probewatch.data.spelling import number_of_word
 from probewatch.serve.cli import app
 from probewatch.serve.corpus import _attack_table
 
@@ -113,8 +116,12 @@ def test_a_callable_is_attacked_in_its_own_words(files: Path, tmp_path: Path, mo
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     told = manifest["models"]["my_credit_model.predict"]
     assert told["model"] == "my_credit_model:predict" and told["columns"] == ["job", "income"]
-    assert told["words"] == {"job": ["clerk", "nurse"]}
     assert (tmp_path / "events.parquet").exists()
+    with read_logs([tmp_path / "events.parquet"]) as log:
+        jobs = set(log.all_sessions().inputs[::2].tolist())
+    assert jobs == {number_of_word("clerk"), number_of_word("nurse")}
+    train = read_records(tmp_path / "targets" / "my_credit_model.predict" / "train.jsonl.gz").records.inputs
+    assert set(train[:, 0]) == jobs
 
 
 @pytest.fixture

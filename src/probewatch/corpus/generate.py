@@ -244,12 +244,14 @@ def _write_all(
 ) -> None:
     ready.mkdir(parents=True)
     classes = {one.target.name: one.classes for one in subjects}
-    write_events(ready / ("events.parquet" if parquet else "events.jsonl.gz"), sessions, START, classes)
+    logged = {one.target.name: one.logged for one in subjects}
+    asked = [replace(session, inputs=logged[session.target](session.inputs)) for session in sessions]
+    write_events(ready / ("events.parquet" if parquet else "events.jsonl.gz"), asked, START, classes)
     for one, (train, holdout) in zip(subjects, owners, strict=True):
         own = ready / "targets" / one.target.name
         own.mkdir(parents=True)
-        write_records(own / "train.jsonl.gz", *train, one.classes)
-        write_records(own / "holdout.jsonl.gz", *holdout, one.classes)
+        write_records(own / "train.jsonl.gz", one.logged(train[0]), train[1], one.classes)
+        write_records(own / "holdout.jsonl.gz", one.logged(holdout[0]), holdout[1], one.classes)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(LABELS)

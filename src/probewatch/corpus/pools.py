@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probewatch.corpus.target import Predict
+from probewatch.data.spelling import number_of_word
 from probewatch.data.wording import counted, listed
 from probewatch.errors import ConfigError, DataError
 
@@ -56,17 +57,13 @@ class Table:
     train: Records
     others: Records
 
-    def words(self) -> dict[str, list[str] | None]:
-        """For each column of words these, so that a word's code is its place from 0.
-
-        None for a column whose words hardly repeat, as names do: they are no categories, and nobody's business.
-        """
-        most = (len(self.train) + len(self.others)) // 2
-        return {
-            name: list(words) if len(words) <= most else None
-            for name, words in zip(self.columns, self.texts, strict=True)
-            if words is not None
-        }
+    def logged(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, D) inputs as a log has them: words by the numbers that readers give them (``words`` in a mapping)."""
+        found = inputs.copy()
+        for column, words in enumerate(self.texts):
+            if words is not None:
+                found[:, column] = np.array(list(map(number_of_word, words)))[inputs[:, column].astype(np.int64)]
+        return found
 
     def decoding(self, predict: Predict) -> Predict:
         """A model that is given words where its records hold words, in an array of objects."""

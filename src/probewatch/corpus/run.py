@@ -51,6 +51,7 @@ class Subject:
         kind: of the shadow models that are like the target, which attackers are taken to know; None lets each believe
             in a kind of its own.
         described: what the manifest says of the model.
+        logged: makes of (n, D) inputs what the log has for them.
     """
 
     target: Target
@@ -65,6 +66,7 @@ class Subject:
     own_labels: NDArray[np.int64]
     described: dict[str, Any] = field(default_factory=dict)
     kind: Kind | None = None
+    logged: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.array
 
     @classmethod
     def of(

@@ -20,6 +20,8 @@ VALUES = {"1": 1, "true": 1, "0": 0, "false": 0}
 DELIMITERS = ",;\t|"
 COUNTED = ("none", "membership")
 """Kinds of attack that count in detection figures; others have their own row."""
+ELSEWHERE = ("extraction", "evasion")
+"""Attacks on something else, which a file may or may not call malicious."""
 
 
 class Label(NamedTuple):
@@ -116,8 +118,9 @@ class Labels:
 def read_labels(*paths: Path | str) -> Labels:
     """Read CSV files of ``task_id`` or ``client``, ``is_malicious`` (1, 0, true, false), and optionally more.
 
-    Optional columns: ``family``, ``target``, ``attack`` (none where ``is_malicious`` is 0; membership or what else is
-    attacked where it is 1) and ``actor``, whose clients stay together when sessions are split.
+    Optional columns: ``family``, ``target``, ``attack`` (none where ``is_malicious`` is 0, membership where it is 1;
+    extraction and evasion with either, other names with 1) and ``actor``, whose clients stay together when sessions
+    are split.
 
     Raises:
         LabelError: a file cannot be read, lacks a column, or has wrong or contradicting rows; all are named.
@@ -169,7 +172,7 @@ def _read_rows(
         else:
             more = {name: text.get(name, "") for name in ("family", "target", "attack", "actor")}
             label = Label(VALUES[value.lower()], **{**more, "attack": more["attack"].lower()})
-            if label.attack and label.label != (label.attack != "none"):
+            if label.attack not in ("", *ELSEWHERE) and label.label != (label.attack != "none"):
                 mistakes.append(f"{where}: is_malicious is {label.label}, but attack is {label.attack!r}")
             known = rows.get(key, label)
             if (known.label, known.other) != (label.label, label.other):

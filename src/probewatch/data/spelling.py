@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 from contextlib import suppress
 from typing import Any
@@ -11,9 +13,23 @@ import numpy as np
 
 from probewatch.data.fields import FieldMap, fields_of
 from probewatch.data.lines import Block
+from probewatch.data.spool import WORDS
 
 ENOUGH_QUERIES = 20
 LOOKED_AT = 1000  # lines looked at for so many, and then a few of each block
+
+
+def number_of_word(text: str) -> float:
+    """What a text in an input vector stands for where a mapping has ``words``: the number of ``number_of``'s SQL.
+
+    >>> number_of_word("1.50"), number_of_word("True"), number_of_word("clerk")
+    (1.5, 1.0, 127731.0)
+    """
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    flag = {"true": 1.0, "false": 0.0}.get(text.lower())
+    return float(int.from_bytes(hashlib.md5(text.encode()).digest()[8:], "little") % WORDS) if flag is None else flag
 
 
 def is_hash(text: str) -> bool:

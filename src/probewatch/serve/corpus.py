@@ -166,6 +166,8 @@ def _own_subject(
     recipe: Recipe,
 ) -> Subject:
     """The user's model, with the records of their files."""
+    import dataclasses
+
     import numpy as np
 
     from probewatch.corpus.pools import read_table, split_pools
@@ -191,11 +193,11 @@ def _own_subject(
         described |= {"model": model}
     records = len(pools.members) + len(pools.holdout)
     budget = max_queries or recipe.budget + records
-    described |= {"query_budget": budget, "columns": list(table.columns), "words": table.words(),
-                  "answers_rounded_to": 6}  # fmt: skip
+    described |= {"query_budget": budget, "columns": list(table.columns), "answers_rounded_to": 6}
     named = name or (model.replace(":", ".") if model else "model")
     target = Target(named, predict, classes=len(classes), budget=budget)
-    return Subject.of(target, pools, table.classes, recipe.seed, described)
+    subject = Subject.of(target, pools, table.classes, recipe.seed, described)
+    return dataclasses.replace(subject, logged=table.logged)
 
 
 def _how_long(recipe: Recipe, subject: Subject, rate: float) -> str:
