@@ -68,13 +68,16 @@ def run(
     share: float = 0.2,
     abroad: float = 0.7,
     enough: float = 0.0,
+    pretrained: Trees | None = None,
+    near: float = 0.0,
+    far: float = 0.0,
     **options: Any,
 ) -> NDArray[np.float32]:
     """The logits where the network says nothing."""
     silent = LSTMClassifier(6, 4)
     for weight in silent.parameters():
         weight.data.zero_()
-    grove = Grove(habits, evidence, share, abroad, OF_HABITS, ABROAD, enough)
+    grove = Grove(habits, evidence, share, abroad, OF_HABITS, ABROAD, enough, pretrained, near, far)
     graph = build_graph([silent], SCALER, NAMES, grove=grove, **options)
     return Network(graph, NAMES).run(sequences)[0]
 
@@ -187,15 +190,32 @@ def test_more_than_enough_evidence_counts_as_enough(
     np.testing.assert_allclose(scaled, slope * ended + intercept, atol=1e-5)
 
 
-def test_the_smoothing_goes_on_where_a_session_was_cut(
+def test_pretrained_trees_have_their_share_beside_all_others(
     sessions: tuple[Ragged, NDArray[np.int8]], grown: tuple[Trees, Trees, list[lightgbm.Booster]]
 ) -> None:
     views, (habits, evidence, _) = sessions[0], grown
-    graph = build_graph(
-        [LSTMClassifier(6, 4)], SCALER, NAMES, grove=Grove(habits, evidence, 0.2, 0.7, OF_HABITS, ABROAD)
-    )
-    network = Network(graph, NAMES)
-    assert network.state_width == 2 * 4 + 1
+    other = grow_habits([views], [], 1 - sessions[1], np.arange(len(views)), 1)
+    values = views.values.copy()
+    values[::2, 4] = np.nan  # on a model that training never saw
+    mixed = Ragged(values, views.offsets)
+    own, alone = run(mixed, habits, evidence), run(mixed, other, None) / ABROAD
+    share = np.where(np.isnan(values[:, 4]), 0.6, 0.3)
+    for slope, intercept in ((1.0, 0.0), (1.7, -0.4)):
+        found = run(mixed, habits, evidence, pretrained=other, near=0.3, far=0.6, calibration=(slope, intercept))
+        np.testing.assert_allclose(found, slope * ((1 - share) * own + share * alone) + intercept, atol=1e-5)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_the_smoothing_goes_on_where_a_session_was_cut(
+    sessions: tuple[Ragged, NDArray[np.int8]],
+    grown: tuple[Trees, Trees, list[lightgbm.Booster]],
+    pretrained: bool,
+) -> None:
+    views, (habits, evidence, _) = sessions[0], grown
+    other = grow_habits([views], [], sessions[1], np.arange(60), 1) if pretrained else None
+    grove = Grove(habits, evidence, 0.2, 0.7, OF_HABITS, ABROAD, 0.0, other, 0.3, 0.7)
+    network = Network(build_graph([LSTMClassifier(6, 4)], SCALER, NAMES, grove=grove), NAMES)
+    assert network.state_width == 2 * 4 + 1 + pretrained
     whole, _ = network.run(views)
     session = int(np.argmax(views.lengths))
     rows, state, found = views[session], None, []

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from probewatch.data.columns import FAMILIAR, RISING
 from probewatch.learn.dataset import Scaler
 from probewatch.learn.model import LSTMClassifier
-from probewatch.learn.trees import LIFE, START, Trees
+from probewatch.learn.trees import LIFE, START, Trees, together
 
 OPSET = 17
 TREES = 3  # of the operators for trees, which have a number of their own
@@ -40,6 +40,9 @@ class Grove:
         of_habits: weight of the habits beside the networks, on a model that training saw.
         of_habits_abroad: the same on another, or where nothing tells the evidence.
         enough: log-odds beyond which more evidence counts for nothing; 0 for no end.
+        pretrained: trees of every feature that were grown on other data (see :mod:`probewatch.learn.pretrained`).
+        of_pretrained: their weight on a model that training saw; all others have the rest.
+        of_pretrained_abroad: the same on a model that training never saw.
     """
 
     habits: Trees
@@ -49,6 +52,14 @@ class Grove:
     of_habits: float
     of_habits_abroad: float
     enough: float = 0.0
+    pretrained: Trees | None = None
+    of_pretrained: float = 0.0
+    of_pretrained_abroad: float = 0.0
+
+    @property
+    def smoothed(self) -> list[Trees]:
+        """The trees whose scores are smoothed along a session, each with a number in the state."""
+        return [self.habits, *([] if self.pretrained is None else [self.pretrained])]
 
 
 _ML = "ai.onnx.ml"
@@ -101,8 +112,9 @@ def build_graph(
     width = carried * hidden
     steps_first = _scaled_input(build, scaler)  # (T, B, F + G)
     state = smooth = "state"
-    if grove:  # the smoothing of their scores carries one number more
-        state = build.add("Split", "state", build.constant([width, 1], np.int64), axis=1, count=2)
+    smooths = len(grove.smoothed) if grove else 0  # numbers that the smoothing of their scores carries
+    if smooths:
+        state = build.add("Split", "state", build.constant([width, smooths], np.int64), axis=1, count=2)
         smooth = f"{state}_1"
     states = _split_state(build, state, carried, hidden)
     slope, intercept = calibration
@@ -134,7 +146,7 @@ def build_graph(
         score = build.add("Add", score, lacking)
     build.add("Identity", score, output="logits")
     _join_state(build, finals, width, smooth if grove else "")
-    width += 1 if grove else 0
+    width += smooths
     kind = TensorProto.FLOAT
     graph = helper.make_graph(
         build.nodes,
@@ -181,7 +193,7 @@ def _split_state(build: _Builder, state: str, carried: int, hidden: int) -> list
 
 
 def _join_state(build: _Builder, finals: list[str], width: int, smooth: str) -> None:
-    """The graph's ``new_state`` (B, K) of the final states, each (1, B, H), and the (B, 1) ``smooth`` behind them."""
+    """The graph's ``new_state`` (B, K) of the final states, each (1, B, H), and the (B, n) ``smooth`` behind them."""
     if not finals:
         build.add("Identity", "state", output="new_state")
         return
@@ -196,28 +208,36 @@ def _join_state(build: _Builder, finals: list[str], width: int, smooth: str) -> 
 def _with_trees(
     build: _Builder, score: str, grove: Grove, features: Sequence[str], calibration: tuple[float, float], state: str
 ) -> tuple[str, str]:
-    """The (B, T) weighted mean of the networks' ``score`` and the trees', and the (B, 1) state of the smoothing."""
+    """The (B, T) weighted mean of the networks' ``score`` and the trees', and the (B, n) state of the smoothing."""
     rows = build.add("Reshape", "events", build.constant([-1, len(features)], np.int64))  # (B T, F)
     ahead = build.add("Shape", "events", start=0, end=2)  # (2,) B, T
     slope, intercept = calibration
-    habits, smooth = _smoothed(build, _trees(build, grove.habits, rows, slope, -slope * START), ahead, state)
-    habits = build.add("Add", habits, build.constant(slope * START + intercept))  # the smoothing begins at zero
-    far = build.constant(grove.of_habits_abroad)
+    raw = _trees(build, grove.smoothed, rows, slope, -slope * START)  # the smoothing begins at zero
+    means, smooth = _smoothed(build, raw, len(grove.smoothed), ahead, state)
+    habits, *pretrained = (build.add("Add", one, build.constant(slope * START + intercept)) for one in means)
+    abroad = _lacks(build, features, FAMILIAR) if FAMILIAR in features else ""
+
+    def weight(near: float, far: float) -> str:
+        if not abroad or near == far:
+            return build.constant(near)
+        return build.add("Where", abroad, build.constant(far), build.constant(near))
+
     if grove.evidence is None:
-        return _mean(build, score, habits, far), smooth
-    evidence = build.add("Reshape", _trees(build, grove.evidence, rows, slope, intercept), ahead)
-    if grove.enough:
-        evidence = build.add("Min", evidence, build.constant(slope * grove.enough + intercept))
-    share, near = build.constant(grove.share), build.constant(grove.of_habits)
-    if FAMILIAR in features:
-        abroad = _lacks(build, features, FAMILIAR)
-        share = build.add("Where", abroad, build.constant(grove.share_abroad), share)
-        near = build.add("Where", abroad, far, near)
-    sign = next(name for name in features if name.startswith(RISING))  # all are missing where there is no evidence
-    blind = _lacks(build, features, sign)
-    share = build.add("Where", blind, build.constant(0.0), share)
-    both = _mean(build, score, habits, build.add("Where", blind, far, near))
-    return _mean(build, both, evidence, share), smooth
+        score = _mean(build, score, habits, build.constant(grove.of_habits_abroad))
+    else:
+        evidence = build.add("Reshape", _trees(build, [grove.evidence], rows, slope, intercept), ahead)
+        if grove.enough:
+            evidence = build.add("Min", evidence, build.constant(slope * grove.enough + intercept))
+        sign = next(name for name in features if name.startswith(RISING))  # all are missing where there is no evidence
+        blind = _lacks(build, features, sign)
+        far = build.constant(grove.of_habits_abroad)
+        near = weight(grove.of_habits, grove.of_habits_abroad)
+        share = build.add("Where", blind, build.constant(0.0), weight(grove.share, grove.share_abroad))
+        score = _mean(build, score, habits, build.add("Where", blind, far, near))
+        score = _mean(build, score, evidence, share)
+    for one in pretrained:
+        score = _mean(build, score, one, weight(grove.of_pretrained, grove.of_pretrained_abroad))
+    return score, smooth
 
 
 def _mean(build: _Builder, one: str, other: str, share: str) -> str:
@@ -232,37 +252,43 @@ def _lacks(build: _Builder, features: Sequence[str], name: str) -> str:
     return build.add("IsNaN", build.add("Reshape", column, build.add("Shape", "events", start=0, end=2)))
 
 
-def _smoothed(build: _Builder, score: str, ahead: str, state: str) -> tuple[str, str]:
-    """(B, T) running means of the scores, a row a step, over :data:`LIFE` queries; and the (B, 1) last of each."""
+def _smoothed(build: _Builder, scores: str, count: int, ahead: str, state: str) -> tuple[list[str], str]:
+    """(B, T) running means over :data:`LIFE` queries of each of ``count`` scores a row; and the (B, n) last of each."""
     keep = 0.5 ** (1.0 / LIFE)
-    steps = build.add("Transpose", build.add("Reshape", score, ahead), perm=[1, 0])  # (T, B)
+    steps = build.add("Reshape", scores, build.add("Concat", ahead, build.constant([count], np.int64), axis=0))
     means = build.add(
         "RNN",
-        build.add("Unsqueeze", steps, build.constant([2], np.int64)),
-        build.constant([[[1.0 - keep]]]),
-        build.constant([[[keep]]]),
+        build.add("Transpose", steps, perm=[1, 0, 2]),  # (T, B, n)
+        build.constant([(1.0 - keep) * np.eye(count)]),
+        build.constant([keep * np.eye(count)]),
         "",
         "lengths",
         build.add("Unsqueeze", state, build.constant([0], np.int64)),
         count=2,
-        hidden_size=1,
+        hidden_size=count,
         activations=["Affine"],
         activation_alpha=[1.0],
         activation_beta=[0.0],
-    )  # (T, 1, B, 1), and the last, (1, B, 1)
-    flat = build.add("Squeeze", means, build.constant([1, 3], np.int64))
-    return build.add("Transpose", flat, perm=[1, 0]), build.add("Squeeze", f"{means}_1", build.constant([0], np.int64))
+    )  # (T, 1, B, n), and the last, (1, B, n)
+    flat = build.add("Transpose", build.add("Squeeze", means, build.constant([1], np.int64)), perm=[2, 1, 0])
+    first = build.add("Split", flat, axis=0, count=count)
+    names = [first, *(f"{first}_{at}" for at in range(1, count))]
+    return [build.add("Squeeze", name, build.constant([0], np.int64)) for name in names], build.add(
+        "Squeeze", f"{means}_1", build.constant([0], np.int64)
+    )
 
 
-def _trees(build: _Builder, trees: Trees, rows: str, slope: float, base: float) -> str:
-    """(B T, 1) log-odds of each row, times ``slope``, plus ``base``."""
+def _trees(build: _Builder, grown: Sequence[Trees], rows: str, slope: float, base: float) -> str:
+    """(B T, n) log-odds of each row by each, times ``slope``, plus ``base``."""
+    trees = together(grown)
     leaf = trees.feature < 0
+    owner = np.repeat(np.arange(len(grown)), [int((one.feature < 0).sum()) for one in grown])
     return build.add(
         "TreeEnsembleRegressor",
         rows,
         domain=_ML,
-        n_targets=1,
-        base_values=[base],
+        n_targets=len(grown),
+        base_values=[base] * len(grown),
         nodes_treeids=trees.tree.tolist(),
         nodes_nodeids=trees.node.tolist(),
         nodes_featureids=np.where(leaf, 0, trees.feature).tolist(),
@@ -273,7 +299,7 @@ def _trees(build: _Builder, trees: Trees, rows: str, slope: float, base: float) 
         nodes_missing_value_tracks_true=trees.gap_low.astype(int).tolist(),
         target_treeids=trees.tree[leaf].tolist(),
         target_nodeids=trees.node[leaf].tolist(),
-        target_ids=[0] * int(leaf.sum()),
+        target_ids=owner.tolist(),
         target_weights=(slope * trees.value[leaf].astype(np.float64)).tolist(),
     )
 

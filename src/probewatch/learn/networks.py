@@ -27,6 +27,7 @@ from probewatch.learn.dataset import Scaler, Split, folds_by_client, groups_of
 from probewatch.learn.graph import Grove, build_graph
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import Config
+from probewatch.learn.pretrained import pretrained_trees
 from probewatch.learn.threshold import loosest_budget, pick_threshold
 from probewatch.learn.train import Epoch, Fitted, fit
 from probewatch.learn.trees import grow_evidence, grow_habits
@@ -176,12 +177,20 @@ def fit_folds(
 def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], config: Config) -> Grove | None:
     if not config.trees or config.bidirectional:
         return None
-    whole, *poorer = ground.views.values()
-    full = [whole] if ground.thinned is None else [whole, ground.thinned]
-    habits = grow_habits(full, poorer, label, train, config.seed)
-    evidence = grow_evidence(whole, config.features, label, train, config.seed)
+    habits = grow_habits(*lessons_of(ground), label, train, config.seed)
+    evidence = grow_evidence(ground.views[WHOLE], config.features, label, train, config.seed)
     abroad = config.weight_abroad(len(ground.scales))
-    return Grove(habits, evidence, config.evidence, abroad, config.habits, config.habits_abroad, config.enough)
+    return Grove(
+        habits, evidence, config.evidence, abroad, config.habits, config.habits_abroad, config.enough,
+        pretrained_trees(config.features) if config.pretrained or config.pretrained_abroad else None,
+        config.pretrained, config.pretrained_abroad,
+    )  # fmt: skip
+
+
+def lessons_of(ground: Ground) -> tuple[list[Ragged], list[Ragged]]:
+    """What habits are learned from: the features in full, thinned ones among them, and as poorer logs show them."""
+    whole, *poorer = ground.views.values()
+    return [whole] if ground.thinned is None else [whole, ground.thinned], poorer
 
 
 def conclude(ground: Ground, trained: Trained, label: NDArray[np.int8], config: Config) -> Learned:

@@ -45,6 +45,9 @@ class Config:
             the less, the more models training saw (see ``weight_abroad``).
         enough: log-odds of evidence beyond which more of it counts for nothing: customers who come back gather it too.
             0 means: no end.
+        pretrained: weight of the trees that come with the package (see ``probewatch.learn.pretrained``), on a model
+            that training saw; they know attacks and uses that a log may lack.
+        pretrained_abroad: the same on a model that training never saw.
         every_step: learn from the score after every query and from its peak, not from the last alone.
         decision: the score of a session: its ``peak`` so far, or its ``last``.
         limit: scaled features are cut to plus or minus this many deviations; 0 leaves them whole.
@@ -75,6 +78,8 @@ class Config:
     evidence: float = 0.2
     evidence_abroad: float = 0.0
     enough: float = 2.5
+    pretrained: float = 0.3
+    pretrained_abroad: float = 0.7
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -170,6 +175,8 @@ _RULES: dict[str, tuple[str, Any]] = {
     "evidence": _between(0, 1),
     "evidence_abroad": _between(0, 1),
     "enough": _between(0, 100),
+    "pretrained": _between(0, 1),
+    "pretrained_abroad": _between(0, 1),
     "decision": ("peak or last", lambda value: value in get_args(Decision)),
     "limit": _between(0, 1e6),
     "steps": _between(0, 1e9),

@@ -138,11 +138,15 @@ def _ends(
 
 def _mean(one: Trees, other: Trees) -> Trees:
     """All trees of both, which give the mean of their log-odds."""
-    halves = [
-        replace(trees, value=np.where(trees.feature < 0, np.float32(0.5) * trees.value, trees.value))
-        for trees in (one, replace(other, tree=other.tree + 1 + one.tree.max()))
-    ]
-    return Trees(*(np.concatenate([getattr(half, field.name) for half in halves]) for field in fields(Trees)))
+    both = together([one, other])
+    return replace(both, value=np.where(both.feature < 0, np.float32(0.5) * both.value, both.value))
+
+
+def together(grown: Sequence[Trees]) -> Trees:
+    """The nodes of all, end to end; each tree keeps a number of its own."""
+    ends = np.cumsum([0, *(1 + one.tree.max() for one in grown)])
+    parts = [replace(one, tree=one.tree + first) for one, first in zip(grown, ends, strict=False)]
+    return Trees(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Trees)))
 
 
 def _as_nodes(model: dict[str, Any], columns: NDArray[np.int64]) -> Trees:
