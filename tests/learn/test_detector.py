@@ -19,6 +19,7 @@ from probewatch.errors import ConfigError, DataError, OutputError
 from probewatch.learn.detector import _mean_history, train_detector
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS, Config
+from probewatch.learn.resume import digest_labels
 from probewatch.learn.trial import evaluate_detector
 
 FEW = ("log_odds", "log_gap", "nearest_distance", "changed_share")  # so that boosting is quick
@@ -182,6 +183,32 @@ def test_resuming_a_finished_run_trains_nothing(labelled: Labelled, quick: Confi
     with pytest.raises(ConfigError, match="its threshold was chosen with another max_fpr; train it anew without"):
         train_detector(labelled, replace(quick, max_fpr=0.2), tmp_path, rivals=False, resume=True)
     assert _files(tmp_path) == before
+
+
+@pytest.mark.parametrize("column", ["label", "allowed", "other", "family", "actor", "target"])
+def test_a_run_whose_labels_tell_something_else_is_another_run(labelled: Labelled, column: str) -> None:
+    known = np.zeros(len(labelled.label), object)
+    known[:] = ""
+    told = replace(labelled, actor=known, target=known, other=np.zeros(len(known), bool))
+    assert digest_labels(told) == digest_labels(labelled), "what is not given is empty"
+    changed = np.array(getattr(told, column))
+    changed[0] = "another" if changed.dtype == object else 1 - changed[0]
+    assert digest_labels(replace(told, **{column: changed})) != digest_labels(told)
+    swapped = np.array(known)
+    swapped[0] = "another"
+    assert digest_labels(replace(told, family=swapped)) != digest_labels(replace(told, family=known, target=swapped))
+
+
+def test_resuming_a_finished_run_whose_families_were_renamed_makes_the_report_anew(
+    labelled: Labelled, quick: Config, tmp_path: Path
+) -> None:
+    config = replace(quick, features=FEW, epochs=1)
+    train_detector(labelled, config, tmp_path, rivals=False)
+    renamed = replace(labelled, family=np.array([f"my {name}" for name in labelled.family], object))
+    notes: list[str] = []
+    _, metrics = train_detector(renamed, config, tmp_path, rivals=False, resume=True, note=notes.append)
+    assert set(metrics["families"]) <= {f"my {name}" for name in labelled.family}
+    assert notes == [f"Nothing to resume, so training starts anew: no stopped run is in {tmp_path}."]
 
 
 def test_another_budget_on_resuming_changes_the_threshold_alone(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from probewatch.bundle import Bundle, is_bundle, read_bundle
@@ -31,9 +32,13 @@ OTHERWISE = {
 
 
 def digest_labels(data: Labelled) -> str:
-    """A hash of what is known of the sessions, as far as training depends on it."""
-    together = "\0".join(data.by_actor.client).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(data.label.tobytes() + data.allowed.tobytes() + together).hexdigest()
+    """A hash of all that labels and allow-list tell of the sessions: of networks, figures and report alike.
+
+    A column that is not given is the same as one that is empty.
+    """
+    columns = data.label, data.allowed, data.elsewhere, data.by_actor.client, data.family, data.target
+    told = [[] if column is None or not np.any(column) else column.tolist() for column in columns]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def digest_queries(data: Labelled) -> str:
