@@ -25,6 +25,7 @@ from sklearn.utils import get_tags
 from probewatch import ProbewatchError, Ragged, SequenceClassifier
 from probewatch.errors import ConfigError, DataError
 from probewatch.learn import classifier
+from probewatch.learn.given import read_groups
 
 QUICK = {"hidden": 4, "epochs": 8, "learning_rate": 0.05, "dropout": 0.0}
 
@@ -223,6 +224,12 @@ def test_the_inner_split_has_every_class_on_both_sides_and_no_group_in_both(data
         assert held.tolist() == wanted.tolist()
 
 
+def test_groups_are_told_apart_by_all_their_digits():
+    unique, of = read_groups([2**63 + 1, 10**400, 2**63, 2**63 + 1], 4)
+    assert unique.tolist() == [2**63, 2**63 + 1, 10**400]
+    assert of.tolist() == [1, 2, 0, 1]
+
+
 def test_groups_that_hold_all_classes_are_held_out_whole():
     numbers, groups = np.tile([0, 1, 2], 10), np.repeat(np.arange(10), 3)
     settled = classifier.Config(every_step=False, decision="last", valid_share=0.2)
@@ -242,7 +249,12 @@ BAD = {
     "no features": (_bad(4, np.zeros((3, 0))), "sequence 4 is empty, expected at least one step"),
     "NaN": (_bad(7, [[0.0, 1.0], [np.nan, 1.0]]), "sequence 7 has a value that is not finite at step 1"),
     "infinite": (_bad(7, [[np.inf, 1.0]]), "sequence 7 has a value that is not finite at step 0"),
-    "too large": (_bad(7, [[1e300, 1.0]]), "sequence 7 has a value that is not finite at step 0"),
+    "too large": (
+        _bad(7, [[0.0, 1.0], [1e300, 1.0]]),
+        r"sequence 7 has a value beyond what float32 holds \(3.4e\+38\) at"
+        " step 1; divide",
+    ),
+    "too large for any float": (_bad(7, [[10**400, 1]]), "sequence 7 has a value beyond what a float holds"),
     "wider": (_bad(5, np.zeros((2, 3))), "sequence 5 has 3 features, expected 2"),
     "flat": (_bad(2, [1.0, 2.0]), r"sequence 2 has 1 axes, expected 2: \(steps, features\); X is a list of"),
     "deep": (_bad(2, np.zeros((1, 2, 2))), "sequence 2 has 3 axes, expected 2"),
@@ -278,6 +290,7 @@ def test_sequences_that_cannot_be_used_are_named(verb, X, told):
         ([0, 1, np.nan, 1, 0, 1], "y cannot be used as labels .*NaN"),
         ([[0, 1]] * 6, r"y has the shape \(6, 2\)"),
         ([[0], [0, 1]] * 3, "y cannot be used as labels"),
+        ([10**400, 1] * 3, r"y is of mixed kinds, or too large, expected classes: whole numbers below 2\*\*63"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_told(y, told):
@@ -296,6 +309,11 @@ def test_one_sequence_is_too_little():
     [
         ([0, 1, 0, 1, 0, 1], "class 'calm' has too few groups of its own"),
         ([0, 1, 2], r"groups has the shape \(3,\), expected \(6,\)"),
+        ([None] * 6, r"groups cannot be told apart \(found None\); give every sequence one, all of them numbers"),
+        ([None, 1, 2, 3, 4, 5], r"groups cannot be told apart \(found None, number\)"),
+        (["1", 1, 2, 3, 4, 5], r"groups cannot be told apart \(found number, str\)"),
+        ([1.5, np.nan, 2, 2, 3, 3], r"groups cannot be told apart \(found NaN, number\)"),
+        ([{}] * 6, "groups cannot be told apart .*dict"),
     ],
 )
 def test_groups_that_cannot_be_cut_are_told(groups, told):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from probewatch.data.ragged import Ragged
-from probewatch.data.records import offsets_of
 from probewatch.errors import ConfigError, DataError
 from probewatch.learn.batches import Sequences, iterate
+from probewatch.learn.given import read_groups, read_labels, read_sequences
 from probewatch.learn.presets import Config
-from probewatch.learn.train import Epoch, check_sequences, fit, one_thread
+from probewatch.learn.train import Epoch, fit, one_thread
 
 SCORED_TOGETHER = 64  # sequences a batch: the fastest of 16, 64 and 256
 STEPS_AT_ONCE = 2**20  # padded steps scored together: bounds the memory of a very long sequence
@@ -118,13 +116,13 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on S sequences.
 
         Args:
-            X: S sequences, each (T, F) with at least one step, finite.
+            X: S sequences, each (T, F) with at least one step, finite in float32.
             y: (S,) labels of any kind, two classes or more.
-            groups: (S,) of any kind; the sequences of one group are held out inside together.
+            groups: (S,) all numbers or all strings; the sequences of one group are held out inside together.
 
         Raises:
-            DataError: sequences that are empty, not finite or of different widths, one class only, a class of
-                one sequence or group.
+            DataError: sequences that are empty, not finite in float32 or of different widths, one class only, a
+                class of one sequence or group, groups of mixed kinds.
             ConfigError: a parameter is wrong.
             TrainingError: a loss that is not finite.
         """
@@ -134,8 +132,8 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             {name: _plain(getattr(self, name)) for name in _LOOP} | {"seed": int(random.randint(2**31))}
         )
         device = _device(self.device)
-        values, offsets = _read_sequences(X)
-        classes, numbers = np.unique(_read_labels(y, len(offsets) - 1), return_inverse=True)
+        values, offsets = read_sequences(X)
+        classes, numbers = np.unique(read_labels(y, len(offsets) - 1), return_inverse=True)
         train, valid = _hold_out(numbers, classes.tolist(), groups, config)
         learned = np.repeat(np.isin(np.arange(len(numbers)), train), np.diff(offsets))  # (N,) bool
         scaler = StandardScaler().fit(values[learned]) if self.scale else None
@@ -159,7 +157,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: sequences that are empty, not finite or not as wide as those of ``fit``.
         """
         check_is_fitted(self)
-        values, offsets = _read_sequences(X, self.n_features_in_)
+        values, offsets = read_sequences(X, self.n_features_in_)
         inputs = _scaled(values, offsets, self.scaler_)
         shape = (len(inputs),) if len(self.classes_) == 2 else (len(inputs), len(self.classes_))
         logits = np.empty(shape, np.float64)
@@ -189,65 +187,13 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _read_sequences(X: Any, width: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(N, F) float64 steps of S sequences laid end to end, and their (S + 1,) offsets; all checked."""
-    if isinstance(X, Ragged):
-        arrays: Sequence[NDArray[Any]] = [X[index] for index in range(len(X))]
-    else:
-        try:
-            arrays = [_read_sequence(sequence, index) for index, sequence in enumerate(X)]
-        except TypeError as error:
-            raise DataError(f"X is a {type(X).__name__}, expected a list of (T, F) arrays.") from error
-    told = "as those that the classifier was fitted on" if width else "as those before it"
-    for index, array in enumerate(arrays):
-        if array.size and array.shape[1] != (width := width or array.shape[1]):
-            raise DataError(f"sequence {index} has {array.shape[1]} features, expected {width}, {told}.")
-    offsets = offsets_of(np.array([len(array) if array.size else 0 for array in arrays], np.int64))
-    full = [array for array in arrays if array.size]
-    values = np.concatenate(full, dtype=np.float64) if full else np.zeros((0, width or 0))
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told so
-        check_sequences(Ragged(values.astype(np.float32), offsets), "input")
-    return values, offsets
-
-
-def _read_sequence(sequence: Any, index: int) -> NDArray[Any]:
-    try:
-        array = np.asarray(sequence)
-        if array.dtype.kind not in "biuf":
-            array = array.astype(np.float64, casting="unsafe" if array.dtype.kind == "O" else "safe")
-    except (TypeError, ValueError) as error:
-        raise DataError(f"sequence {index} is no array of numbers ({error}), expected (T, F).") from error
-    if array.size and array.ndim != 2:
-        raise DataError(
-            f"sequence {index} has {array.ndim} axes, expected 2: (steps, features); X is a list of such arrays."
-        )
-    return array
-
-
-def _read_labels(y: ArrayLike, sequences: int) -> NDArray[Any]:
-    try:
-        labels = np.asarray(y)
-        with np.errstate(invalid="ignore"):  # it casts NaN before it refuses it
-            kind = type_of_target(labels, input_name="y")
-    except (TypeError, ValueError) as error:
-        raise DataError(f"y cannot be used as labels ({error}); give each sequence one class.") from error
-    if labels.shape != (sequences,):
-        raise DataError(f"y has the shape {labels.shape}, expected a label for each of the {sequences} sequences.")
-    if kind not in ("binary", "multiclass"):
-        raise DataError(f"y is {kind}, expected classes: whole numbers, strings or booleans.")
-    return labels
-
-
 def _hold_out(
     numbers: NDArray[np.int64], classes: list[Any], groups: ArrayLike | None, config: Config
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Training and validation indices, every class in both, no group in both."""
     if len(classes) < 2:
         raise DataError(f"all of y is {classes[0]!r}, expected at least 2 classes.")
-    names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
-    if names.shape != numbers.shape:
-        raise DataError(f"groups has the shape {names.shape}, expected {numbers.shape}: one for each sequence.")
-    unique, of = np.unique(names, return_inverse=True)
+    unique, of = read_groups(np.arange(len(numbers)) if groups is None else groups, len(numbers))
     has = np.zeros((len(unique), len(classes)), bool)  # (G, C): which group holds which class
     has[of, numbers] = True
     left = has.sum(axis=0)  # (C,) groups of each class that are not held out
