@@ -59,7 +59,7 @@ def test_figures_worked_out_by_hand():
         "person": {"n": 2, "rate": 0.0, "malicious": False},
         "shadow": {"n": 2, "rate": 1.0, "malicious": True},
     }
-    assert found["delay"] == {"median": 4, "p90": None}
+    assert found["delay"] == {"median": 6.5, "p90": None}
     assert (found["n"], found["n_attacks"], found["n_benign"], found["prevalence"]) == (8, 4, 4, 0.5)
 
 
@@ -83,11 +83,29 @@ def test_a_given_loss_is_kept_and_given_losses_are_averaged():
     assert evaluate(**case, threshold=0.5, loss=float("nan"), intervals=False)["loss"] is None
 
 
-@pytest.mark.parametrize(("percent_alerted", "expected"), [(49, (None, None)), (50, (7, None)), (90, (7, 7))])
+@pytest.mark.parametrize(("percent_alerted", "expected"), [(50, (None, None)), (51, (7, None)), (90, (7, 7))])
 def test_a_missed_attack_counts_as_never(percent_alerted, expected):
     first_alert = np.where(np.arange(100) < percent_alerted, 7, 0)
     found = evaluate(np.ones(100), np.full(100, 0.5), threshold=0.5, client=np.arange(100), first_alert=first_alert)
     assert (found["delay"]["median"], found["delay"]["p90"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("first_alert", "expected"),
+    [
+        ([1, 2, 3, 4], {"median": 2.5, "p90": 4}),
+        ([4, 2, 6, 0], {"median": 5, "p90": None}),
+        ([4, 2, 0, 0], {"median": None, "p90": None}),
+        ([9, 0, 1], {"median": 9, "p90": None}),
+        (list(range(1, 11)), {"median": 5.5, "p90": 9}),
+    ],
+)
+def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two(first_alert, expected):
+    attacks = len(first_alert)
+    found = evaluate(
+        np.ones(attacks), np.full(attacks, 0.5), threshold=0.5, client=np.arange(attacks), first_alert=first_alert
+    )
+    assert found["delay"] == expected
 
 
 def test_without_first_alerts_there_is_no_delay():

@@ -229,7 +229,7 @@ def test_who_never_alerts_does_not_win_by_the_lowest_fpr(tmp_path):
     [
         (100, "9 in 10 attacks alert within 7 events"),
         (80, "more than 1 in 10 attacks never alert"),
-        (40, "more than half of the attacks never alert"),
+        (50, "half of the attacks or more never alert"),
     ],
 )
 def test_the_delay_is_told_in_words(tmp_path, alerted, told):

@@ -271,14 +271,22 @@ def _alerted(rows: _Rows, threshold: float) -> Metrics:
 
 
 def _delay(first_alert: NDArray[np.int64]) -> Metrics:
-    """Events by which half and nine tenths of all attacks had alerted; a missed one never does."""
-    events = np.sort(np.where(first_alert > 0, first_alert, np.iinfo(np.int64).max))
-    delay: Metrics = {}
-    for name, percent in (("median", 50), ("p90", 90)):
-        reached = -(-len(events) * percent // 100)  # the fewest attacks that are that share, rounded up
-        never = reached == 0 or events[reached - 1] == np.iinfo(np.int64).max
-        delay[name] = None if never else int(events[reached - 1])
-    return delay
+    """The median number of events until the alert, and the fewest by which nine tenths of all attacks had alerted.
+
+    A missed attack never alerts. The median of an even number is the mean of the middle two, and never if one of them is.
+    """
+    events = np.sort(np.where(first_alert > 0, first_alert, np.inf))
+    if not len(events):
+        return {"median": None, "p90": None}
+    median, p90 = float(np.median(events)), float(events[-(-len(events) * 9 // 10) - 1])
+    return {"median": _events(median), "p90": _events(p90)}
+
+
+def _events(number: float) -> float | None:
+    """A number of events, whole if it is; None for never."""
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() else number
 
 
 def _both_classes(label: NDArray[Any]) -> bool:

@@ -126,7 +126,7 @@ def _delay_card(metrics: Mapping[str, Any]) -> str:
     return _card(
         "Events until alert",
         "never" if median is None else f"{median:,}",
-        most if median is not None else "more than half of the attacks never alert",
+        most if median is not None else "half of the attacks or more never alert",
         "median over all attacks, those that never alert counted as the latest",
     )
 
