@@ -248,6 +248,43 @@ def test_sessions_of_one_client_make_intervals_wider_than_independent_ones():
     assert width(client) > 2 * width(np.arange(1000))
 
 
+def apart(attackers=8, benign=20, each=5):
+    """Sessions of clients whose classes no score confuses."""
+    label = np.repeat(np.arange(attackers + benign) < attackers, each).astype(int)
+    return {"label": label, "score": 0.1 + 0.8 * label, "client": np.repeat(np.arange(attackers + benign), each)}
+
+
+def test_rates_of_none_and_all_have_the_exact_interval_of_their_actors():
+    found = evaluate(**apart(), threshold=0.5)
+    assert (found["tpr_at_threshold"], found["fpr_at_threshold"], found["accuracy"]) == (1, 0, 1)
+    # none of n at 95 %, two-sided: the rate at which none has a chance of 2.5 %
+    assert found["intervals"]["fpr_at_threshold"] == pytest.approx([0, 1 - 0.025 ** (1 / 20)])
+    assert found["intervals"]["tpr_at_threshold"] == pytest.approx([0.025 ** (1 / 8), 1])
+    assert found["intervals"]["accuracy"] == pytest.approx([0.025 ** (1 / 28), 1])
+    silent = evaluate(**apart(), threshold=0.95)
+    assert silent["intervals"]["tpr_at_threshold"] == pytest.approx([0, 1 - 0.025 ** (1 / 8)])
+
+
+def test_all_caught_at_one_percent_has_no_interval_narrower_than_that_of_its_actors():
+    case = apart(attackers=8, benign=100)
+    found = evaluate(**case, threshold=0.5)
+    assert found["tpr_at_fpr_0.01"] == 1
+    assert found["intervals"]["tpr_at_fpr_0.01"] == pytest.approx([0.025 ** (1 / 8), 1])
+
+
+@pytest.mark.parametrize(("attackers", "benign"), [(2, 2), (8, 20), (20, 50), (100, 300)])
+def test_a_perfect_roc_auc_has_newcombes_lower_bound_and_average_precision_none(attackers, benign):
+    found = evaluate(**apart(attackers, benign), threshold=0.5)
+    low, high = found["intervals"]["roc_auc"]
+    assert (found["roc_auc"], high, found["intervals"]["average_precision"]) == (1, 1, None)
+    share = (attackers + benign) / 2 - 1
+    variance = low * (1 - low) * (1 + share * (1 - low) / (2 - low) + share * low / (1 + low)) / (attackers * benign)
+    assert (1 - low) / np.sqrt(variance) == pytest.approx(1.959964, rel=1e-6)
+    case = apart(attackers, benign)
+    swapped = evaluate(**{**case, "score": 1 - case["score"]}, threshold=0.5)
+    assert swapped["intervals"]["roc_auc"] == pytest.approx([0, 1 - low])
+
+
 def test_one_client_of_a_class_says_nothing_of_how_much_that_class_varies():
     label = np.repeat([0, 1], [300, 10])
     client = np.where(label == 1, "attacker", np.arange(310).astype(str))

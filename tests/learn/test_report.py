@@ -282,7 +282,8 @@ def test_a_threshold_that_never_alerts_is_drawn(tmp_path):
     label, score, client = (known["predictions"][name] for name in ("label", "score", "client"))
     known["metrics"] = evaluate(label, score, threshold=1.0000001, client=client, first_alert=first_alert)
     write_report(tmp_path, **known)
-    assert "none seen; 95 %: below" in page(tmp_path)
+    # 247 benign sessions of 83 clients: 1 - 0.025 ** (1 / 83) = 4.3 %
+    assert "95 %: up to 4.3 %" in page(tmp_path)
     assert ">never<" in page(tmp_path)
 
 
@@ -396,3 +397,13 @@ def test_rounding_never_claims_perfection():
         "0 %",
         "0.01 %",
     ]
+
+
+def test_page_and_json_tell_the_same_interval(tmp_path):
+    label = np.repeat([1, 0], [10, 30])
+    metrics = evaluate(label, 0.1 + 0.8 * label, threshold=0.5, client=np.arange(40))
+    write_report(tmp_path, **quick() | {"metrics": metrics})
+    told = json.loads((tmp_path / "metrics.json").read_text())["intervals"]
+    for interval in (f"{told['roc_auc'][0]:.3f} or more", f"{100 * told['tpr_at_threshold'][0]:.1f} % or more"):
+        assert f"95 %: {interval}" in page(tmp_path)
+    assert f"95 %: up to {100 * told['fpr_at_threshold'][1]:.1f} %" in page(tmp_path)

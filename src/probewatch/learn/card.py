@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probewatch.data.wording import counted
-from probewatch.learn.markup import alarm_interval
 from probewatch.learn.presets import Config
 from probewatch.learn.views import describe_view
 
@@ -34,7 +33,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], models: 
         ("average precision", _figure(metrics, "average_precision")),
         ("TPR at 1 % FPR", _figure(metrics, "tpr_at_fpr_0.01")),
         ("TPR at the threshold", _figure(metrics, "tpr_at_threshold")),
-        ("FPR at the threshold", _share(metrics["fpr_at_threshold"], alarm_interval(metrics))),
+        ("FPR at the threshold", _figure(metrics, "fpr_at_threshold")),
         ("its budget", f"{metrics['max_fpr']:.4g}"),
         ("FPR out of fold", _share(metrics["out_of_fold"]["fpr"], metrics["out_of_fold"]["interval"])),
         ("events until the alert, median", _number((metrics.get("delay") or {}).get("median"))),
@@ -83,7 +82,8 @@ membership inference (MITRE ATLAS AML.T0024.000). {streams}
 
 {views}It alerts at a score of {manifest["threshold"]:.4f} and above, on the {manifest["decision"]} score of a session.
 The interval of the rate out of fold, on {counted(metrics["out_of_fold"]["benign"], "benign session")} by networks that
-did not learn from them, takes sessions for independent; that of the test resamples its clients.
+did not learn from them, takes sessions for independent; that of the test resamples its clients, or where a figure
+is 0 or 1 tells what so many clients can show.
 
 ## What it is not
 

@@ -12,7 +12,7 @@ from sklearn import metrics as standard
 from sklearn.calibration import calibration_curve
 
 from probewatch.errors import DataError
-from probewatch.learn.bootstrap import NEEDS, client_intervals
+from probewatch.learn.intervals import intervals_of
 from probewatch.learn.threshold import silent_score, supports
 
 BUDGETS = (0.01, 0.001)
@@ -71,8 +71,8 @@ def evaluate(
     Args:
         label: (S,) 1 attack, 0 benign; of allow-listed sessions it does not matter.
         score: (S,) finite; high = attack. A session is alerted if its score is at or above ``threshold``.
-        client: (S,) names; intervals resample whole clients,
-        actor: (S,) or these, where one is behind several.
+        client: (S,) names; intervals are over whole clients,
+        actor: (S,) or over these, where one is behind several.
         family: (S,) names of the attack or benign use, "" where unknown.
         first_alert: (S,) number of the event, from 1, at which the threshold was first crossed, 0 = never.
         loss: the mean loss, or one (S,) a session, where it is known better than from the scores.
@@ -89,8 +89,8 @@ def evaluate(
         ``fpr_at_threshold``; ``roc_auc``, ``average_precision``, ``tpr_at_fpr_0.01``, ``tpr_at_fpr_0.001``;
         ``families`` name to {n, rate, malicious}; ``delay`` {median, p90} in events over all attacks, None
         for never (``delay`` itself is None without ``first_alert``); ``intervals`` name to [low, high] at
-        95 %, None where a figure has none; ``allowed`` {n, rate}; ``other_attacks`` {n, rate,
-        families}. A rate is the share alerted.
+        95 %, None where a figure has none (:mod:`probewatch.learn.intervals`); ``allowed`` {n, rate};
+        ``other_attacks`` {n, rate, families}. A rate is the share alerted.
 
     Raises:
         DataError: columns of different lengths, a label that is not 0 or 1, a score that is not finite or, if
@@ -121,8 +121,7 @@ def evaluate(
     }
     metrics["intervals"] = {}
     if intervals and metrics["n"]:
-        found = client_intervals(rows.label, rows.score, rows.actor, threshold, seed=seed)
-        metrics["intervals"] = {name: found[name] if metrics[name] is not None else None for name in NEEDS}
+        metrics["intervals"] = intervals_of(metrics, rows.label, rows.score, rows.actor, threshold, seed=seed)
     return metrics
 
 
@@ -273,7 +272,7 @@ def _alerted(rows: _Rows, threshold: float) -> Metrics:
 def _delay(first_alert: NDArray[np.int64]) -> Metrics:
     """The median number of events until the alert, and the fewest by which nine tenths of all attacks had alerted.
 
-    A missed attack never alerts. The median of an even number is the mean of the middle two, and never if one of them is.
+    A missed attack never alerts. The median of an even number is the mean of the middle two, never if one of them is.
     """
     events = np.sort(np.where(first_alert > 0, first_alert, np.inf))
     if not len(events):

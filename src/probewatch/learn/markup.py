@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import unicodedata
-from collections.abc import Mapping
-from typing import Any
 
 LONGEST_NAME = 80
 NONE = '<span class="none">–</span>'
@@ -48,20 +46,6 @@ def breakable(name: object) -> str:
     'shadow_<wbr>synthesis'
     """
     return safe(name).replace("_", "_<wbr>")
-
-
-def alarm_interval(metrics: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The 95 % interval of the test's false-positive rate at the threshold; None where it has none.
-
-    With no false alarm seen, resampling says "0 to 0"; the rule of three says what that is worth.
-
-    >>> alarm_interval({"fpr_at_threshold": 0.0, "n_benign": 300})
-    (0.0, 0.01)
-    """
-    if metrics["fpr_at_threshold"] == 0:
-        return 0.0, min(1.0, 3 / metrics["n_benign"])
-    interval = (metrics.get("intervals") or {}).get("fpr_at_threshold")
-    return (interval[0], interval[1]) if interval else None
 
 
 def percent(share: float | None) -> str:

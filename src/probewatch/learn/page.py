@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probewatch.data.wording import counted
 from probewatch.learn import plots
 from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section, views_section
-from probewatch.learn.markup import alarm_interval, breakable, document, figure, number, percent, safe
+from probewatch.learn.markup import breakable, document, figure, number, percent, safe
 
 MOST_FAMILIES = 40
 
@@ -106,7 +106,7 @@ def _cards(metrics: Mapping[str, Any]) -> str:
         _card(
             "FPR at the threshold",
             percent(metrics["fpr_at_threshold"]),
-            _false_alarm_interval(metrics),
+            _interval(metrics, "fpr_at_threshold"),
             f"benign sessions alerted{goal}",
         ),
         _delay_card(metrics),
@@ -140,15 +140,12 @@ def _card(name: str, figure: str, interval: str, note: str) -> str:
 
 def _interval(metrics: Mapping[str, Any], name: str) -> str:
     interval = (metrics.get("intervals") or {}).get(name)
-    form = number if name == "roc_auc" else percent
-    return f"95 %: {form(interval[0])} to {form(interval[1])}" if interval else ""
-
-
-def _false_alarm_interval(metrics: Mapping[str, Any]) -> str:
-    interval = alarm_interval(metrics)
-    if interval and metrics["fpr_at_threshold"] == 0:
-        return f"none seen; 95 %: below {percent(interval[1])}"
-    return f"95 %: {percent(interval[0])} to {percent(interval[1])}" if interval else ""
+    if not interval:
+        return ""
+    low, high = map(number if name == "roc_auc" else percent, interval)
+    if metrics[name] == 0:
+        return f"95 %: up to {high}"
+    return f"95 %: {low} or more" if metrics[name] == 1 else f"95 %: {low} to {high}"
 
 
 def _precision_sentence(metrics: Mapping[str, Any]) -> str:
@@ -285,7 +282,8 @@ GUIDE = """<section class="guide"><h2>How to read this</h2>
 <p><b>TPR</b> (true-positive rate, recall) is the share of attack sessions that alerted; <b>FPR</b>
 (false-positive rate) the share of benign sessions that did. A session alerts when its score reaches the
 threshold. <b>ROC AUC</b> is the chance that an attack scores above a benign session. <b>95 %</b> intervals
-hold that share of the values found by drawing the test's clients again and again, with replacement.
-“–” means that these sessions cannot tell.</p>
+hold that share of the values found by drawing the test's clients again and again, with replacement. A rate
+of 0 or 100 % hardly varies so: it has the exact interval of as many clients (Clopper and Pearson), and a ROC
+AUC of 0 or 1 has Newcombe's. “–” means that these sessions cannot tell.</p>
 <p>This detects <em>probing</em> for training data, not that any has leaked. Internal jobs that score known
 customers look the same: put them on the allow-list.</p></section>"""

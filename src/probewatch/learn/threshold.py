@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from probewatch.errors import ConfigError, DataError
+from probewatch.learn.intervals import exact_interval
 
 BENIGN_PER_BUDGET = 3
 """A rate of ``max_fpr`` needs 3 / max_fpr benign sessions: with fewer, not even "none seen" bounds it
@@ -100,15 +100,14 @@ def attained(benign_scores: NDArray[Any], threshold: float) -> dict[str, Any]:
         threshold: on the same scale.
 
     Returns:
-        ``benign`` sessions, ``alerts`` among them, ``fpr``, and the ``interval`` [low, high] that holds the true rate
-        with 95 % confidence (Clopper and Pearson 1934), which takes the sessions for independent: where a client has
-        many, the truth can lie farther off. ``fpr`` and ``interval`` are None without sessions.
+        ``benign`` sessions, ``alerts`` among them, ``fpr``, and the ``interval`` of
+        :func:`probewatch.learn.intervals.exact_interval`, which takes the sessions for independent: where a client
+        has many, the truth can lie farther off. ``fpr`` and ``interval`` are None without sessions.
     """
     benign, alerts = len(benign_scores), int(np.sum(benign_scores >= threshold))
     if not benign:
         return {"benign": 0, "alerts": 0, "fpr": None, "interval": None}
-    low, high = stats.binomtest(alerts, benign).proportion_ci(0.95, method="exact")
-    return {"benign": benign, "alerts": alerts, "fpr": alerts / benign, "interval": [float(low), float(high)]}
+    return {"benign": benign, "alerts": alerts, "fpr": alerts / benign, "interval": exact_interval(alerts, benign)}
 
 
 def _step_above(score: float) -> float:

@@ -194,14 +194,13 @@ def show_trained(screen: Screen, bundle: Bundle, metrics: Mapping[str, Any]) -> 
 
 def _threshold_lines(bundle: Bundle, metrics: Mapping[str, Any]) -> list[str]:
     """The threshold, what it lets through on the test split and out of fold, and what it was chosen for."""
-    from probewatch.learn.markup import alarm_interval
-
     apart = metrics.get("out_of_fold") or {"benign": 0, "fpr": None, "interval": None}
     given = bundle.manifest["config"]["threshold"]
     chosen = "as asked for" if given else f"chosen for at most {rate(metrics['max_fpr'])} of benign sessions"
+    interval = metrics["intervals"].get("fpr_at_threshold")
     return [
         f"It alerts at a score of {metrics['threshold']:.4f}, {chosen}.",
-        f"False alarms on the test split: {rate(metrics['fpr_at_threshold'], alarm_interval(metrics))}"
+        f"False alarms on the test split: {rate(metrics['fpr_at_threshold'], interval)}"
         f" of {counted(metrics['n_benign'], 'benign session')}.",
         f"False alarms out of fold: {rate(apart['fpr'], apart['interval'])}"
         f" of {counted(apart['benign'], 'benign session')} (Clopper-Pearson).",
