@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as standard
+from sklearn.calibration import calibration_curve
 
 from probewatch.errors import DataError
 from probewatch.learn.bootstrap import _figures, client_intervals
@@ -73,6 +74,59 @@ def test_figures_agree_with_scikit_learn():
     assert found["f1"] == pytest.approx(standard.f1_score(label, score >= 0.4))
     fpr, tpr, _ = standard.roc_curve(label, score, drop_intermediate=False)
     assert found["tpr_at_fpr_0.01"] == pytest.approx(tpr[fpr <= 0.01].max())
+
+
+PROBABILITIES = ("loss", "brier", "calibration", "probability_share")
+
+
+def moved(score, prior, share):
+    """Scores that are probabilities at a ``share`` of attacks, as such at a ``prior``."""
+    odds = score / (1 - score) * prior / (1 - prior) * (1 - share) / share
+    return odds / (1 + odds)
+
+
+def test_calibration_is_scikit_learns():
+    case = example()
+    found = evaluate(**case, threshold=0.4, intervals=False)["calibration"]
+    observed, predicted = calibration_curve(case["label"], case["score"], n_bins=10, strategy="quantile")
+    assert found["observed"] == pytest.approx(observed)
+    assert found["predicted"] == pytest.approx(predicted)
+
+
+@pytest.mark.parametrize("prior", [0.02, 0.5])
+def test_scores_that_are_right_at_a_stated_share_of_attacks_are_found_right_there(prior):
+    rng = np.random.default_rng(0)
+    score = rng.beta(0.6, 0.9, size=40_000)
+    label = (rng.random(len(score)) < score).astype(int)
+    elsewhere = moved(score, prior, label.mean())
+    found = evaluate(label, elsewhere, threshold=0.5, client=label, prior=prior, intervals=False)
+    for predicted, observed in zip(*found["calibration"].values(), strict=True):
+        assert observed == pytest.approx(predicted, abs=0.02)
+    weight = np.where(label == 1, prior / label.mean(), (1 - prior) / (1 - label.mean()))
+    assert found["brier"] == pytest.approx(np.average((elsewhere - label) ** 2, weights=weight))
+    assert found["loss"] == pytest.approx(
+        np.average(-np.log(np.where(label == 1, elsewhere, 1 - elsewhere)), weights=weight)
+    )
+    for wrong in (moved(score, prior / 2, label.mean()), score):  # the losses are lowest for what is right there
+        other = evaluate(label, wrong, threshold=0.5, client=label, prior=prior, intervals=False)
+        assert found["loss"] < other["loss"]
+        assert found["brier"] < other["brier"]
+
+
+def test_a_stated_share_of_attacks_moves_probabilities_alone():
+    case = example()
+    at = (evaluate(**case, threshold=0.5, prior=prior) for prior in (None, 0.01))
+    plain, rare = ({name: one[name] for name in one if name not in PROBABILITIES} for one in at)
+    assert plain == rare
+    share = case["label"].mean()
+    own = evaluate(**case, threshold=0.5, prior=share, intervals=False)
+    assert own["probability_share"] == share
+    assert own["brier"] == pytest.approx(standard.brier_score_loss(case["label"], case["score"]))
+
+
+def test_one_class_tells_nothing_of_probabilities_at_another_share():
+    found = evaluate(np.zeros(4), np.full(4, 0.2), threshold=0.5, client=np.arange(4), prior=0.1)
+    assert (found["loss"], found["brier"], found["calibration"]) == (None, None, None)
 
 
 def test_a_given_loss_is_kept_and_given_losses_are_averaged():

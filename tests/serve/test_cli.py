@@ -113,6 +113,9 @@ def test_a_stated_share_of_attacks_is_told_and_changes_no_alert(
     for name in ("confusion_matrix", "roc_auc", "delay"):
         assert usual[name] == moved[name]
     assert moved["loss"] != usual["loss"]
+    assert (usual["probability_share"], moved["probability_share"]) == (usual["prevalence"], 0.001)
+    assert "Taken where 0.1 % of the sessions are attacks" in (tmp_path / "report" / "index.html").read_text()
+    assert moved["brier"] < 0.001 < usual["brier"], "never to alert has a Brier score of the share of attacks"
     assert "expected one above 0 and below 1" in _run("score", bundle.folder, log, "--prior", 1, code=2).stderr
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as standard
-from sklearn.calibration import calibration_curve
 
 from probewatch.errors import DataError
 from probewatch.learn.intervals import intervals_of
+from probewatch.learn.probabilities import both_classes, probability_metrics
 from probewatch.learn.threshold import silent_score, supports
 
 BUDGETS = (0.01, 0.001)
@@ -58,6 +58,7 @@ def evaluate(
     allowed: NDArray[Any] | None = None,
     other: NDArray[Any] | None = None,
     probabilities: bool = True,
+    prior: float | None = None,
     intervals: bool = True,
     seed: int = 0,
 ) -> Metrics:
@@ -79,14 +80,18 @@ def evaluate(
         allowed: (S,) bool; allow-listed sessions count in no figure but ``allowed``.
         other: (S,) bool; attacks on something else than membership count in no figure but ``other_attacks``.
         probabilities: False if scores are not probabilities; loss, Brier score and calibration are then None.
+        prior: the share of attacks at which scores are meant as probabilities: loss, Brier score and calibration
+            weigh attacks and benign sessions so that attacks have it, since the scores cannot be right at another.
+            None leaves the test's own share. No other figure depends on it.
         intervals: False saves the bootstrap.
         seed: of the bootstrap.
 
     Returns:
         ``n``, ``n_clients``, ``n_attacks``, ``n_benign``, ``prevalence``, ``threshold``; ``loss``, ``brier``,
-        ``calibration`` {predicted, observed}; ``accuracy``, ``balanced_accuracy``, ``precision``, ``recall``,
-        ``f1`` (of attacks), ``per_class``, ``confusion_matrix`` [[TN, FP], [FN, TP]], ``tpr_at_threshold``,
-        ``fpr_at_threshold``; ``roc_auc``, ``average_precision``, ``tpr_at_fpr_0.01``, ``tpr_at_fpr_0.001``;
+        ``calibration`` {predicted, observed}, at ``probability_share`` of attacks; ``accuracy``,
+        ``balanced_accuracy``, ``precision``, ``recall``, ``f1`` (of attacks), ``per_class``, ``confusion_matrix``
+        [[TN, FP], [FN, TP]], ``tpr_at_threshold``, ``fpr_at_threshold``; ``roc_auc``, ``average_precision``,
+        ``tpr_at_fpr_0.01``, ``tpr_at_fpr_0.001``;
         ``families`` name to {n, rate, malicious}; ``delay`` {median, p90} in events over all attacks, None
         for never (``delay`` itself is None without ``first_alert``); ``intervals`` name to [low, high] at
         95 %, None where a figure has none (:mod:`probewatch.learn.intervals`); ``allowed`` {n, rate};
@@ -111,7 +116,7 @@ def evaluate(
     metrics = {
         **_counts(rows),
         "threshold": float(threshold),
-        **_probability_metrics(rows, probabilities),
+        **probability_metrics(rows.label, rows.score, rows.loss, prior, known=probabilities),
         **_alert_metrics(rows, threshold),
         **_ranking_metrics(rows),
         "families": _families(rows, threshold),
@@ -167,28 +172,9 @@ def _counts(rows: _Rows) -> Metrics:
     }
 
 
-def _probability_metrics(rows: _Rows, probabilities: bool) -> Metrics:
-    label, score = rows.label, rows.score
-    known = probabilities and len(label) > 0
-    loss = None
-    if rows.loss is not None and len(label):
-        loss = float(np.mean(rows.loss))
-    elif known:
-        loss = float(standard.log_loss(label, score, labels=[0, 1]))
-    calibration = None
-    if known and _both_classes(label):
-        observed, predicted = calibration_curve(label, score, n_bins=10, strategy="quantile")
-        calibration = {"predicted": predicted.tolist(), "observed": observed.tolist()}
-    return {
-        "loss": loss if loss is not None and math.isfinite(loss) else None,
-        "brier": float(standard.brier_score_loss(label, score, pos_label=1)) if known else None,
-        "calibration": calibration,
-    }
-
-
 def _alert_metrics(rows: _Rows, threshold: float) -> Metrics:
     label, alert = rows.label, (rows.score >= threshold).astype(np.int64)
-    known, both = len(label) > 0, _both_classes(label)
+    known, both = len(label) > 0, both_classes(label)
     per_class = _per_class(label, alert)
     table = standard.confusion_matrix(label, alert, labels=[0, 1]).tolist() if known else [[0, 0], [0, 0]]
     return {
@@ -218,7 +204,7 @@ def _per_class(label: NDArray[np.int64], alert: NDArray[np.int64]) -> dict[str, 
 
 def _ranking_metrics(rows: _Rows) -> Metrics:
     label, score = rows.label, rows.score
-    both = _both_classes(label)
+    both = both_classes(label)
     return {
         "roc_auc": float(standard.roc_auc_score(label, score)) if both else None,
         "average_precision": float(standard.average_precision_score(label, score)) if both else None,
@@ -286,10 +272,6 @@ def _events(number: float) -> float | None:
     if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() else number
-
-
-def _both_classes(label: NDArray[Any]) -> bool:
-    return bool(np.any(label == 0) and np.any(label == 1))
 
 
 def _share(chosen: NDArray[Any]) -> float | None:

@@ -250,7 +250,10 @@ def _score_figures(metrics: Mapping[str, Any], scored: Scored) -> list[str]:
         picture = plots.score_distributions(label, scored.scores[OURS], threshold)
         figures.append(figure(picture, "Scores by class", note))
     if metrics.get("calibration"):
-        note = "On the dotted line, a score is a probability; below it, scores are too high, above it, too low."
+        note = (
+            "On the dotted line, a score is a probability; below it, scores are too high, above it, too low. Taken"
+            f" where {percent(metrics['probability_share'])} of the sessions are attacks."
+        )
         figures.append(figure(plots.calibration(**metrics["calibration"]), "Calibration", note))
     if scored.first_alert is not None and len(label):
         note = "How far into a session the first alert comes. A missed attack never counts as alerted."

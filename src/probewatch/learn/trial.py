@@ -24,6 +24,10 @@ from probewatch.learn.threshold import loosest_budget, pick_threshold, supports
 from probewatch.network import Network, prior_shift, shifted, summarise, tell_prior
 
 RANKED = ("roc_auc", "average_precision", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")  # no threshold matters to them
+WEIGHED = (
+    "Loss, Brier score and calibration weigh the test's sessions so that attacks have that share; precision, F1 and"
+    " average precision are at the test's own."
+)
 RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
 
 
@@ -53,8 +57,10 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
     if not len(tested):
         raise DataError("the log has no labelled session to evaluate on; give --labels.")
     if prior is not None:
-        notes.append(tell_prior(prior, bundle.prior))
-    metrics, predictions = measure(data, sequences, bundle.graph, bundle.threshold, config, tested, shift=shift)
+        notes.append(f"{tell_prior(prior, bundle.prior)} {WEIGHED}")
+    metrics, predictions = measure(
+        data, sequences, bundle.graph, bundle.threshold, config, tested, shift=shift, prior=prior
+    )
     predictions["split"] = np.where(counted, "test", "left out").astype(object)
     met = tested[~data.aside[tested]]
     overlap = Overlap.of(bundle, set(data.sessions.client[met]), set(data.sessions.model[met]), data.profiles)
@@ -76,8 +82,11 @@ def measure(
     tested: NDArray[np.int64],
     *,
     shift: float = 0.0,
+    prior: float | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metrics over the ``tested`` sessions, and predictions on all of them; ``shift`` moves scores and threshold.
+
+    ``prior`` is the share of attacks that the shift is for, if it is for one.
 
     Where the highest score of a session decides, ``finished`` has how well the last ones rank: the learned rivals judge
     finished sessions, too.
@@ -90,7 +99,7 @@ def measure(
         "threshold": shifted(threshold, shift), "seed": config.seed,
     }  # fmt: skip
     label, family = data.label[tested], data.family[tested]
-    metrics = evaluate(label, score[tested], family=family, first_alert=first[tested], **known)
+    metrics = evaluate(label, score[tested], family=family, first_alert=first[tested], prior=prior, **known)
     if config.decision == "peak":
         found = evaluate(label, last[tested], intervals=False, **known)
         metrics["finished"] = {name: found[name] for name in RANKED}
