@@ -176,6 +176,27 @@ def test_a_rival_that_wins_is_named_in_plain_words(tmp_path):
     assert "Probewatch, finished sessions" in told
 
 
+def test_the_page_says_what_was_evaluated_and_which_models_had_no_profile(tmp_path):
+    known = quick()
+    write_report(tmp_path / "plain", **known)
+    assert "Queries:" not in page(tmp_path / "plain") and "profile" not in page(tmp_path / "plain")
+    known["metrics"]["source"] = {"detector": "my/bundle", "logs": ["week.jsonl.gz", f"{HOSTILE}*.csv"]}
+    told = {"models": 3, "models_without": [], "sessions": 324, "sessions_without": 0, "sessions_estimated": 0}
+    known["metrics"]["profiles"] = told
+    write_report(tmp_path / "all", **known)
+    text = page(tmp_path / "all")
+    assert "Detector: <b>my/bundle</b>. Queries: <b>week.jsonl.gz</b>, <b>&lt;script&gt;" in text
+    assert '<p class="aside">3 of 3 models had a profile, and so had 324 of 324 sessions.</p>' in text
+    known["metrics"]["profiles"] = told | {"models_without": ["", HOSTILE], "sessions_without": 24}
+    write_report(tmp_path / "some", **known)
+    text = page(tmp_path / "some")
+    assert '<p class="note">1 of 3 models had a profile, and so had 300 of 324 sessions. The other 24 sessions' in text
+    assert "were judged by the features that need none ((none), &lt;script&gt;alert(1)&lt;/script&gt;)" in text
+    known["metrics"]["profiles"] = told | {"sessions_estimated": 1}
+    write_report(tmp_path / "guessed", **known)
+    assert "324 sessions. 1 session had one that was estimated from a log" in page(tmp_path / "guessed")
+
+
 def test_a_rival_that_hardly_wins_is_told_by_as_many_digits_as_that_takes(tmp_path):
     known = quick()
     known["metrics"]["roc_auc"], known["metrics"]["rivals"]["boosting"]["roc_auc"] = 0.96758, 0.96825

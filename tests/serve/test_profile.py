@@ -163,6 +163,29 @@ def test_records_without_confidences_are_told(tmp_path: Path) -> None:
     assert "there are no confidences of one kind" in " ".join(told.split())
 
 
+def test_the_report_says_what_was_evaluated_and_how_much_of_it_had_a_profile(
+    profiled: Any, log_files: tuple[Path, Path], targets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, labels = log_files
+    monkeypatch.chdir(log.parent)
+    words = ("evaluate", profiled.folder, log.name, "--labels", labels, "--out", tmp_path, "--json")
+    files = [tmp_path / "report" / name for name in ("metrics.json", "index.html")]
+    printed = json.loads(_run(*words).stdout)
+    metrics, page = json.loads(files[0].read_text()), files[1].read_text()
+    assert metrics["source"] == {"detector": str(profiled.folder), "logs": [log.name]} == printed["source"]
+    assert f"Queries: <b>{log.name}</b>" in page
+    n = metrics["n"]
+    told = {"models": 1, "models_without": ["credit"], "sessions": n, "sessions_without": n, "sessions_estimated": 0}
+    assert metrics["profiles"] == told == printed["profiles"]
+    assert f"0 of 1 model had a profile, and so had 0 of {n} sessions." in page
+    _run(*words, "--targets", targets)
+    told |= {"models_without": [], "sessions_without": 0}
+    assert json.loads(files[0].read_text())["profiles"] == told
+    assert f"1 of 1 model had a profile, and so had {n} of {n} sessions." in files[1].read_text()
+    _run("evaluate", log.name, "--labels", labels, "--out", tmp_path)
+    assert json.loads(files[0].read_text())["source"] == {"detector": "the packaged detector", "logs": [log.name]}
+
+
 def test_score_says_once_which_models_have_no_profile(
     profiled: Any, log_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

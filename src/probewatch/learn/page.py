@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from probewatch.data.wording import counted
 from probewatch.learn import plots
 from probewatch.learn.contest import OURS, RIVAL_NAMES, rivals_section, views_section
-from probewatch.learn.markup import breakable, document, figure, number, percent, safe
+from probewatch.learn.header import header
+from probewatch.learn.markup import breakable, document, figure, number, percent
 
 MOST_FAMILIES = 40
 
@@ -43,13 +43,14 @@ def render(
 
     Args:
         metrics: what :func:`probewatch.learn.evaluate.evaluate` returns, optionally with ``rivals`` and ``views``
-            (name to the same), ``notes`` (sentences to show on top) and ``max_fpr`` (the threshold's budget).
+            (name to the same), ``notes`` (sentences to show on top), ``max_fpr`` (the threshold's budget), ``source``
+            (``detector`` and ``logs``, by name) and ``profiles`` (see :func:`probewatch.learn.trial.tell_profiles`).
         scored: what the curves are drawn from.
         history: the losses of each epoch, or None.
         title: plain text.
     """
     body = [
-        _header(metrics, title),
+        header(metrics, title),
         _cards(metrics),
         rivals_section(metrics),
         views_section(metrics),
@@ -59,24 +60,6 @@ def render(
         GUIDE,
     ]
     return document(title, "\n".join(part for part in body if part))
-
-
-def _header(metrics: Mapping[str, Any], title: str) -> str:
-    n, attacks, benign = metrics["n"], metrics["n_attacks"], metrics["n_benign"]
-    notes = "".join(f'<p class="note">{html.escape(str(note))}</p>' for note in metrics.get("notes") or ())
-    (_, false), (_, caught) = metrics["confusion_matrix"]
-    sentences = []
-    if attacks:
-        sentences.append(f"Of <b>{counted(attacks, 'attack session')}</b> the detector alerted on <b>{caught:,}</b>.")
-    if benign:
-        sentences.append(f"Of <b>{counted(benign, 'benign session')}</b> it alerted on <b>{false:,}</b> by mistake.")
-    clients = metrics.get("n_clients")
-    scope = f"Tested on {counted(n, 'session')}" + (f" of {counted(clients, 'client')}" if clients is not None else "")
-    scope += f", {percent(metrics['prevalence'])} of them attacks." if n else "."
-    return (
-        f'<header><p class="brand">Probewatch · evaluation</p><h1>{safe(title)}</h1>'
-        f'<p class="lead">{scope} {" ".join(sentences)}</p>{notes}</header>'
-    )
 
 
 def _cards(metrics: Mapping[str, Any]) -> str:

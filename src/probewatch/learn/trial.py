@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,14 @@ WEIGHED = (
 RULES = ("count_per_hour", "prada", "near_duplicates")  # rivals whose scores are no probabilities
 
 
-def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: float | None = None) -> dict[str, Any]:
+def evaluate_detector(
+    bundle: Bundle,
+    data: Labelled,
+    folder: Path,
+    *,
+    prior: float | None = None,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Score labelled sessions with a bundle and write ``folder/report``; returns the metrics.
 
     On the bundle's own training log only the test sessions count, known by the hash of its bytes or of its queries.
@@ -39,6 +48,7 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
     Args:
         prior: the share of attacks at which scores shall be probabilities, instead of the training's; the threshold
             moves with them.
+        source: ``detector`` and ``logs``, how the report names what was evaluated.
 
     Raises:
         DataError: no labelled session.
@@ -66,11 +76,30 @@ def evaluate_detector(bundle: Bundle, data: Labelled, folder: Path, *, prior: fl
     overlap = Overlap.of(bundle, set(data.sessions.client[met]), set(data.sessions.model[met]), data.profiles)
     notes += overlap.sentences()
     metrics |= {"notes": notes, "overlap": overlap.to_json(), "max_fpr": bundle.manifest["metrics"].get("max_fpr")}
+    metrics |= {"source": source, "profiles": tell_profiles(data, met) if bundle.wants_profiles else None}
     metrics["prior"] = bundle.prior if prior is None else prior
     write_report(
         folder / "report", metrics=metrics, predictions=predictions, history=None, title="Probewatch: evaluation"
     )
     return metrics
+
+
+def tell_profiles(data: Labelled, chosen: NDArray[np.int64]) -> dict[str, Any]:
+    """How many of the ``chosen`` sessions, and of their models, were judged by a profile, as JSON values.
+
+    Returns:
+        ``models`` and ``sessions``, the names ``models_without`` a profile, ``sessions_without`` one, and
+        ``sessions_estimated``, whose profile was estimated from a log.
+    """
+    models = Counter(data.sessions.model[chosen].tolist())
+    without = sorted(models.keys() - data.profiles.keys())
+    return {
+        "models": len(models),
+        "models_without": without,
+        "sessions": models.total(),
+        "sessions_without": sum(models[name] for name in without),
+        "sessions_estimated": sum(models[name] for name, one in data.profiles.items() if one.estimated),
+    }
 
 
 def measure(

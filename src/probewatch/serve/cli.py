@@ -147,7 +147,9 @@ def evaluate(
     from probewatch.serve.show import counts_line, show_evaluated
 
     screen = Screen(as_json=as_json, quiet=quiet)
-    detector, logs = choose_detector(logs)
+    named = logs
+    detector, logs = choose_detector(named)
+    source = {"detector": named[0] if len(logs) < len(named) else "the packaged detector", "logs": logs}
     compile_ahead()
     need_training_extra()
     from probewatch.learn.trial import evaluate_detector
@@ -160,7 +162,7 @@ def evaluate(
         if detector.wants_profiles:
             told |= tell_unprofiled(Counter(data.sessions.model.tolist()), known, screen)
         told |= tell_other_lengths(log, with_profiles(detector.scales, known), screen)
-        metrics = evaluate_detector(detector, data, out, prior=prior)
+        metrics = evaluate_detector(detector, data, out, prior=prior, source=source)
     show_evaluated(screen, told | metrics, out / "report")
 
 
