@@ -339,6 +339,13 @@ def test_a_perfect_roc_auc_has_newcombes_lower_bound_and_average_precision_none(
     assert swapped["intervals"]["roc_auc"] == pytest.approx([0, 1 - low])
 
 
+def test_a_perfect_average_precision_whose_sum_ends_beside_one_has_no_interval():
+    case = apart(26, 34, each=1)
+    found = evaluate(**{**case, "score": case["score"] + np.linspace(0, 0.05, 60)}, threshold=0.5)
+    assert 1 - 1e-12 < found["average_precision"] < 1
+    assert found["intervals"]["average_precision"] is None
+
+
 def test_one_client_of_a_class_says_nothing_of_how_much_that_class_varies():
     label = np.repeat([0, 1], [300, 10])
     client = np.where(label == 1, "attacker", np.arange(310).astype(str))

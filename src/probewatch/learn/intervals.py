@@ -46,10 +46,12 @@ def intervals_of(
     actors = {"fpr_at_threshold": benign, "accuracy": len(np.unique(actor))}
     intervals: dict[str, Interval | None] = {}
     for name in NEEDS:
-        value, interval = figures[name], found[name]
-        if value is None or interval is None:
+        interval = found[name]
+        if figures[name] is None or interval is None:
             intervals[name] = None
-        elif value not in (0, 1):
+            continue
+        value = round(figures[name], 12)  # a sum of shares may end beside the 1 that it is
+        if value not in (0, 1):
             intervals[name] = interval
         elif name == "roc_auc":
             intervals[name] = rank_interval(int(value), attackers, benign)
