@@ -44,7 +44,7 @@ VIEWS = {"whole": "profile of the model", "no_confidence": "profile, no confiden
 SETTINGS: dict[str, Any] = {
     "test_share": 0.1,
     "habits": 0.8,  # as on its readers' models, all unknown to it, so that its threshold is one for them
-    "evidence_abroad": 0.2,  # the preset's rule would give 0.1
+    "evidence_abroad": 0.2,
     "pretrained": 0.0,  # it learned from drawn data itself
     "pretrained_abroad": 0.0,
     "enough": 0.0,  # with so little weight of evidence an end of it makes no difference

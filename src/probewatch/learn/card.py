@@ -53,7 +53,7 @@ def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], models: 
         f"sessions are attacks. Left out: {counted(data['allowed'], 'session')} of allow-listed clients, and"
         f" {data['other']:,} of attacks on something else than membership. It reads "
         f"{counted(len(manifest['features']), 'feature')} into {counted(config['folds'], 'network')}:"
-        f" {manifest['network']}{_trees(config, models)}."
+        f" {manifest['network']}{_trees(config)}."
     )
     return f"""---
 library_name: probewatch
@@ -101,16 +101,21 @@ PROFILES is the folder that `probewatch profile` wrote; without profiles leave `
 """
 
 
-def _trees(config: Mapping[str, Any], models: int) -> str:
+def _trees(config: Mapping[str, Any]) -> str:
     if not config["trees"] or config["bidirectional"]:
         return ""
-    abroad = Config(evidence_abroad=config["evidence_abroad"]).weight_abroad(models)
+    pretrained = (
+        f". Trees that come with the package, grown on drawn data, weigh {config['pretrained']:g} beside all that, and"
+        f" {config['pretrained_abroad']:g} on another model"
+        if config["pretrained"] or config["pretrained_abroad"]
+        else ""
+    )
     enough = f", and count up to log-odds of {config['enough']:g}" if config["enough"] else ""
     return (
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
-        f" records weigh {config['evidence']:g} on a model that training saw and {abroad:.2g} on"
+        f" records weigh {config['evidence']:g} on a model that training saw and {config['evidence_abroad']:g} on"
         f" another{enough}. The other trees have {config['habits']:g} of the rest, and {config['habits_abroad']:g} on"
-        " another or without a profile; the networks have what is left"
+        " another or without a profile; the networks have what is left{pretrained}"
     )
 
 

@@ -66,7 +66,7 @@ def render_leave_out(form: Mapping[str, Any]) -> str:
         f'<p class="note">{safe(one["name"] or "nothing")} could not be left out: {html.escape(one["why"])}</p>'
         for one in form["skipped"]
     )
-    notes += f'<p class="note">{html.escape(widened(form))}</p>' if widened(form) else ""
+    notes += "".join(f'<p class="note">{html.escape(remark)}</p>' for remark in remarks(form))
     header = (
         f'<header><p class="brand">Probewatch · leave one out</p><h1>{title}</h1><p class="lead">{lead}</p>'
         f"{notes}</header>"
@@ -95,15 +95,22 @@ def verdict(form: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     return f"Better than Probewatch on average: {', '.join(shown)}."
 
 
-def widened(form: Mapping[str, Any]) -> str:
-    """A sentence on the rows whose benign sessions were too few for the budget; empty where there are none."""
+def remarks(form: Mapping[str, Any]) -> list[str]:
+    """Sentences on what should be known before the tables are read."""
+    told = []
     rows = [row["max_fpr"] for table in form["tables"] for row in table["rows"]]
-    if all(one is None or one <= form["max_fpr"] for one in rows):
-        return ""
-    return (
-        f"Where benign sessions are too few to speak of an FPR of {form['max_fpr']:.1%}, figures are at the lowest that"
-        " they support: see the column 'at FPR'."
-    )
+    if any(one is not None and one > form["max_fpr"] for one in rows):
+        told.append(
+            f"Where benign sessions are too few to speak of an FPR of {form['max_fpr']:.1%}, figures are at the lowest"
+            " that they support: see the column 'at FPR'."
+        )
+    config = form["config"]
+    if config["trees"] and (config["pretrained"] or config["pretrained_abroad"]):
+        told.append(
+            "What was left out is missing from the log, and not from the drawn data of the trees that come with the"
+            " package: pretrained = 0 and pretrained_abroad = 0 in a --config shows the log alone."
+        )
+    return told
 
 
 def _section(form: Mapping[str, Any], table: Mapping[str, Any]) -> str:

@@ -179,9 +179,8 @@ def _grove(ground: Ground, label: NDArray[np.int8], train: NDArray[np.int64], co
         return None
     habits = grow_habits(*lessons_of(ground), label, train, config.seed)
     evidence = grow_evidence(ground.views[WHOLE], config.features, label, train, config.seed)
-    abroad = config.weight_abroad(len(ground.scales))
     return Grove(
-        habits, evidence, config.evidence, abroad, config.habits, config.habits_abroad, config.enough,
+        habits, evidence, config.evidence, config.evidence_abroad, config.habits, config.habits_abroad, config.enough,
         pretrained_trees(config.features) if config.pretrained or config.pretrained_abroad else None,
         config.pretrained, config.pretrained_abroad,
     )  # fmt: skip

@@ -16,7 +16,6 @@ from probewatch.errors import ConfigError
 
 SplitBy = Literal["stratified", "client", "time"]
 Decision = Literal["peak", "last"]
-EVEN = 8  # models that training must see before habits weigh as much as evidence on another
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Config:
         habits_abroad: the same elsewhere.
         evidence: weight of the trees that only see what a query has to do with training records, on a model that
             training saw; networks and the other trees share the rest.
-        evidence_abroad: the same on a model that training never saw, whose clients may have other habits; 0 means:
-            the less, the more models training saw (see ``weight_abroad``).
+        evidence_abroad: the same on a model that training never saw, whose clients may have other habits.
         enough: log-odds of evidence beyond which more of it counts for nothing: customers who come back gather it too.
             0 means: no end.
         pretrained: weight of the trees that come with the package (see ``probewatch.learn.pretrained``), on a model
@@ -76,10 +74,10 @@ class Config:
     habits: float = 0.5
     habits_abroad: float = 0.8
     evidence: float = 0.2
-    evidence_abroad: float = 0.0
+    evidence_abroad: float = 0.4
     enough: float = 2.5
-    pretrained: float = 0.3
-    pretrained_abroad: float = 0.7
+    pretrained: float = 0.2
+    pretrained_abroad: float = 0.8
     every_step: bool = True
     decision: Decision = "peak"
     limit: float = 8.0
@@ -116,14 +114,6 @@ class Config:
             )
         if mistakes:
             raise ConfigError("The configuration is wrong: " + "; ".join(mistakes) + ".")
-
-    def weight_abroad(self, models: int) -> float:
-        """The weight of evidence on another model, where training saw so many.
-
-        >>> Config().weight_abroad(4), Config().weight_abroad(12), Config(evidence_abroad=0.5).weight_abroad(4)
-        (0.6666666666666666, 0.4, 0.5)
-        """
-        return self.evidence_abroad or EVEN / (EVEN + models)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """This configuration with some fields changed, all mistakes named at once.

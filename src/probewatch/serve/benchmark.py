@@ -99,12 +99,12 @@ def _choice(leave: str) -> LeaveOut:
 
 
 def _show(screen: Screen, form: Mapping[str, Any], out: Path | None) -> None:
-    from probewatch.learn.leave_out_page import PAGE_FILE, verdict, widened
+    from probewatch.learn.leave_out_page import PAGE_FILE, remarks, verdict
 
     for one in form["skipped"]:
         screen.note(f"{one['name'] or 'nothing'} could not be left out: {one['why']}")
-    if widened(form):
-        screen.note(widened(form))
+    for remark in remarks(form):
+        screen.note(remark)
     for table in form["tables"]:
         _show_table(screen, table, form["seeds"])
         screen.line(verdict(form, table) + "\n")
