@@ -23,8 +23,8 @@ def describe_network(config: Config) -> str:
     )
 
 
-def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any], models: int) -> str:
-    """The bundle's README.md, in the form of a Hugging Face model card; ``models`` is how many training saw."""
+def write_card(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The bundle's README.md, in the form of a Hugging Face model card."""
     data = manifest["data"]
     config = manifest["config"]
     rows = [
@@ -115,7 +115,7 @@ def _trees(config: Mapping[str, Any]) -> str:
         "; and into boosted trees of every query's features. Trees that see only what a query has to do with training"
         f" records weigh {config['evidence']:g} on a model that training saw and {config['evidence_abroad']:g} on"
         f" another{enough}. The other trees have {config['habits']:g} of the rest, and {config['habits_abroad']:g} on"
-        " another or without a profile; the networks have what is left{pretrained}"
+        f" another or without a profile; the networks have what is left{pretrained}"
     )
 
 

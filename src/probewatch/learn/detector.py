@@ -107,7 +107,7 @@ def train_detector(
         folder, manifest, graph=graph, weights=_weights([one.model for one in fitted]), scales=scales,
         held_out=session_keys(data.sessions.take(split.test)),
         clients={client_key(client) for client in data.sessions.client[ground.learned]},
-        card=write_card(manifest, metrics, len(scales)),
+        card=write_card(manifest, metrics),
     )  # fmt: skip
     write_report(
         folder / "report",
