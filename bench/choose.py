@@ -40,21 +40,30 @@ Figures = dict[str, float]
 
 
 class Variant(NamedTuple):
-    """Weights of the evidence at home and abroad, without trees both None, and whether it has an end."""
+    """Weights of the evidence, and of the package's trees beside all others, at home and abroad; None: no trees."""
 
     text: str
-    home: float | None
-    abroad: float | None
-    ends: bool = True
+    evidence: tuple[float, float] | None
+    pretrained: tuple[float, float] = (0.0, 0.0)
 
 
+OWN = 0.2, 0.4
 VARIANTS = (
-    Variant("networks alone", None, None),
-    Variant("networks and trees of habits", 0.0, 0.0),
-    *(Variant(f"and evidence at {share:g}", share, share) for share in (0.1, 0.2, 0.3, 0.5, 0.7, 0.85)),
-    Variant("evidence alone, without end", 1.0, 1.0, ends=False),
-    Variant("0.2, and 0.7 abroad, evidence without end", 0.2, 0.7, ends=False),
-    Variant("**0.2, and 0.7 abroad**", 0.2, 0.7),
+    Variant("networks alone", None),
+    Variant("networks and trees of habits", (0.0, 0.0)),
+    *(Variant(f"and evidence at {share:g}", (share, share)) for share in (0.1, 0.2, 0.3, 0.5, 0.7)),
+    Variant("evidence alone", (1.0, 1.0)),
+    Variant("evidence at 0.2, and 0.4 abroad", OWN),
+    *(
+        Variant(f"and the package's trees at {near:g}, and {far:g} abroad", OWN, (near, far))
+        for near, far in ((0.1, 0.5), (0.2, 0.5))
+    ),
+    Variant("**and the package's trees at 0.2, and 0.8 abroad**", OWN, (0.2, 0.8)),
+    *(
+        Variant(f"and the package's trees at {near:g}, and {far:g} abroad", OWN, (near, far))
+        for near, far in ((0.3, 0.7), (0.5, 0.9))
+    ),
+    Variant("the package's trees alone", OWN, (1.0, 1.0)),
 )
 COLUMNS = {  # heading -> (kind of thing left out, figure, how rows come together)
     "clients: ROC AUC": ("none", "auc", np.mean),
@@ -92,10 +101,12 @@ def weigh(data: Labelled, job: tuple[Thing, Config]) -> dict[str, Figures]:
 
 def _weighed(trained: Trained, variant: Variant) -> Trained:
     def of(grove: Grove | None) -> Grove | None:
-        if grove is None or variant.home is None or variant.abroad is None:
+        if grove is None or variant.evidence is None:
             return None
+        (home, abroad), (near, far) = variant.evidence, variant.pretrained
+        kept = grove.pretrained if near or far else None
         return replace(
-            grove, share=variant.home, share_abroad=variant.abroad, enough=grove.enough if variant.ends else 0.0
+            grove, share=home, share_abroad=abroad, pretrained=kept, of_pretrained=near, of_pretrained_abroad=far
         )
 
     return Trained(trained.networks, [of(grove) for grove in trained.groves], of(trained.grove))
