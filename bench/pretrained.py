@@ -1,17 +1,18 @@
 """Grow the trees that come with the package, and tell what they do by themselves on the benchmark.
 
     probewatch corpus --benchmark --out BENCHMARK
-    probewatch corpus --drawn 96 --sessions 7200 --seed 1 --recipe bench/pretrained.toml --out DRAWN
+    probewatch corpus --drawn 96 --sessions 7200 --seed 1 --recipe bench/drawn.toml --out DRAWN
     python bench/pretrained.py DRAWN --test BENCHMARK/test BENCHMARK/further --out FILE
 
 DRAWN holds no data set that anything is tested on. Its families are those that ``corpus`` knows: the table has a row
-for trees that learned from all, which are written to FILE, and one for each of the lessons of ``bench/shipped.py``,
-which lack those that are new in a part of the benchmark.
+for trees that learned from all, which are written to FILE, and one for each of LESSONS, which lack those that are new
+in a part of the benchmark.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 from benchmark import load
 from numpy.typing import NDArray
-from shipped import LESSONS, without_families
 from sklearn.metrics import roc_auc_score
 
+from probewatch.corpus.benchmark import FURTHER_ATTACKS, FURTHER_USES, NEW_ATTACKS, NEW_USES
 from probewatch.data.ragged import Ragged
 from probewatch.learn.dataset import Split
 from probewatch.learn.evaluate import tpr_at_fpr
@@ -37,7 +38,19 @@ from probewatch.learn.views import view_sessions
 from probewatch.network import Network
 
 CONFIG = PRESETS["default"]
+LESSONS: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "no new": (*NEW_ATTACKS, *NEW_USES),
+    "no further": (*FURTHER_ATTACKS, *FURTHER_USES),
+}
+"""Families that are not learned from."""
 VIEWS = {"whole": "profile", "unknown_model": "no profile"}
+
+
+def without_families(data: Labelled, families: Sequence[str]) -> Labelled:
+    """``data`` in which the sessions of these families have no label."""
+    kept = ~np.isin(data.family.astype(str), families)
+    return replace(data, label=np.where(kept, data.label, -1).astype(np.int8), allowed=data.allowed & kept)
 
 
 def grow(data: Labelled) -> tuple[Trees, Ground]:

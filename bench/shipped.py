@@ -1,14 +1,15 @@
 """Train the detector that the package carries, and tell what it does on models, attacks and uses it never saw.
 
     probewatch corpus --benchmark --out BENCHMARK
-    probewatch corpus --drawn 48 --sessions 3600 --seed 1 --recipe bench/drawn.toml --out DRAWN
-    python bench/shipped.py --train LOG BENCHMARK/train DRAWN --test BENCHMARK [--without digits …] --out BUNDLE
+    probewatch corpus --drawn 96 --sessions 7200 --seed 1 --recipe bench/drawn.toml --out DRAWN
+    python bench/shipped.py --train LOG BENCHMARK/train --drawn DRAWN --test BENCHMARK [--without digits …] --out BUNDLE
                             [--seeds 5] [--workers 2]
 
 Each folder holds ``events.jsonl.gz``, ``labels.csv``, ``allow.txt`` and ``targets/``, as ``probewatch corpus`` writes
-them; of the benchmark the test and further parts are tested on. BUNDLE learned from all, with seed 0; the others are
-trained for their figures alone: further seeds, and detectors that must not see the attacks and uses of one of the parts
-(:data:`LESSONS`). Figures are kept in BUNDLE.results, so that a stopped run goes on with the rest.
+them; of the benchmark the test and further parts are tested on. BUNDLE is what ``probewatch train`` makes of the logs,
+with seed 0; the others are trained for their figures alone: further seeds, and detectors that must not see the attacks
+and uses of one of the parts (:data:`LESSONS`), in the logs or in the drawn data of the package's trees
+(``bench/pretrained.py``). Figures are kept in BUNDLE.results, so that a stopped run goes on with the rest.
 """
 
 from __future__ import annotations
@@ -19,17 +20,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from benchmark import load, remember, spread
+from pretrained import LESSONS, grow, without_families
 from threadpoolctl import threadpool_limits
 
 from probewatch.bundle import Bundle, read_bundle
 from probewatch.corpus.benchmark import FURTHER, FURTHER_ATTACKS, FURTHER_USES, NEW_ATTACKS, NEW_USES, TEST
 from probewatch.data.wording import listed
+from probewatch.learn import networks
 from probewatch.learn.detector import train_detector
 from probewatch.learn.labelled import Labelled
 from probewatch.learn.presets import PRESETS, Config
+from probewatch.learn.pretrained import pretrained_trees
+from probewatch.learn.trees import Trees
 from probewatch.learn.trial import measure
 from probewatch.learn.views import view_sessions
 from probewatch.learn.workers import run_all
@@ -41,36 +47,27 @@ TOLD = {
     "FPR there": "fpr_at_threshold",
 }
 VIEWS = {"whole": "profile of the model", "no_confidence": "profile, no confidences", "unknown_model": "no profile"}
-SETTINGS: dict[str, Any] = {
-    "test_share": 0.1,
-    "habits": 0.8,  # as on its readers' models, all unknown to it, so that its threshold is one for them
-    "evidence_abroad": 0.2,
-    "pretrained": 0.0,  # it learned from drawn data itself
-    "pretrained_abroad": 0.0,
-    "enough": 0.0,  # with so little weight of evidence an end of it makes no difference
-}
+SETTINGS: dict[str, Any] = {"test_share": 0.1}
 PARTS = (TEST.name, FURTHER.name)
 HEAD = "## On what it never saw"
 Figures = dict[str, Any]
 
 
-LESSONS: dict[str, tuple[str, ...]] = {
-    "all": (),
-    "no new": (*NEW_ATTACKS, *NEW_USES),
-    "no further": (*FURTHER_ATTACKS, *FURTHER_USES),
-}
-"""Families that a detector does not learn from, on no data at all."""
-
-
 @dataclass(frozen=True)
 class Job:
-    """One detector to train, and to test on the benchmark in the folder ``test``; ``lesson`` is one of the above."""
+    """One detector to train, and to test on the benchmark in the folder ``test``.
+
+    Attributes:
+        lesson: one of LESSONS.
+        trees: pretrained ones that know no more than the lesson; None for the package's, which know all.
+    """
 
     lesson: str
     seed: int
     test: Path
     without: tuple[str, ...]
     out: Path
+    trees: Trees | None
 
     @property
     def kept(self) -> Path:
@@ -88,17 +85,12 @@ def run(data: Labelled, job: Job) -> Figures:
         with threadpool_limits(1), tempfile.TemporaryDirectory() as scratch:
             learned = without_families(data, LESSONS[job.lesson])
             folder = job.out if shipped else Path(scratch) / "bundle"
-            bundle = train_detector(learned, config, folder, rivals=False)[0]
+            with patch.object(networks, "pretrained_trees", lambda features: job.trees or pretrained_trees(features)):
+                bundle = train_detector(learned, config, folder, rivals=False)[0]
             found = {part: test_views(bundle, job.test / part, job.without, config) for part in PARTS}
             return {"sessions": int(np.sum(learned.label >= 0)), **found}
 
     return remember(job.kept, {"log": data.sha256, "config": config.to_json(), "without": job.without}, make)
-
-
-def without_families(data: Labelled, families: Sequence[str]) -> Labelled:
-    """``data`` in which the sessions of these families have no label."""
-    kept = ~np.isin(data.family.astype(str), families)
-    return replace(data, label=np.where(kept, data.label, -1).astype(np.int8), allowed=data.allowed & kept)
 
 
 def test_views(bundle: Bundle, part: Path, without: Sequence[str], config: Config) -> dict[str, Any]:
@@ -145,7 +137,7 @@ def tell(found: dict[str, list[Figures]], without: Sequence[str]) -> str:
         "Tested on the benchmark (`probewatch corpus --benchmark`), without those of its data sets that training saw"
         f" too ({', '.join(without) or 'none'}): on other data sets and other models of them. {seeds}"
         f" seed{'s' if seeds > 1 else ''}, mean (lowest to highest); this detector is seed 0. Measured by"
-        " `bench/shipped.py`. How much evidence weighs, and how often the further kinds are in training, was chosen"
+        " `bench/shipped.py`. How much evidence and the package's trees weigh, and how often the further kinds are in those, was chosen"
         " with a look at these parts: read this as slightly optimistic.",
     ]
     for text, lesson, part in sections:
@@ -174,14 +166,19 @@ def _by_family(results: Sequence[Figures], part: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, nargs="+", required=True)
+    parser.add_argument("--drawn", type=Path, required=True, help="what the package's trees learned from")
     parser.add_argument("--test", type=Path, required=True, help="the benchmark's folder")
     parser.add_argument("--without", nargs="*", default=[], help="data sets of the benchmark that training saw too")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    drawn = load(Path(), str(options.drawn))
+    trees = {
+        lesson: grow(without_families(drawn, families))[0] if families else None for lesson, families in LESSONS.items()
+    }
     jobs = [
-        Job(lesson, seed, options.test, tuple(options.without), options.out)
+        Job(lesson, seed, options.test, tuple(options.without), options.out, trees[lesson])
         for lesson in LESSONS for seed in range(options.seeds)
     ]  # fmt: skip
 
