@@ -1,8 +1,9 @@
 """The default preset and all its rivals on the benchmark, over several seeds: trained on DIR/train, tested on the rest.
 
     probewatch corpus --benchmark --out DIR
-    python bench/benchmark.py DIR [--seeds 5] [--preset default] [--workers 1] [--write]
+    python bench/benchmark.py DIR [--seeds 5] [--preset default] [--workers 1] [--pretrained] [--write]
 
+Without ``--pretrained`` the package's trees are left out, which have learned from drawn data, not from DIR/train alone.
 ``--write`` puts the tables into docs/benchmark.md. Each seed's bundle, predictions (as bench/enter.py takes them) and
 figures are kept in DIR.results, so that a stopped run of the same code goes on with the seeds that are missing.
 """
@@ -45,6 +46,7 @@ from probewatch.score.batch import Scorer
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
 BEGIN, END = "<!-- figures: written by bench/benchmark.py -->", "<!-- figures: end -->"
+BEGIN_PRETRAINED = "<!-- figures: written by bench/benchmark.py --pretrained -->"
 OURS = "Probewatch"
 TESTED = (TEST.name, FURTHER.name)
 AT_THRESHOLD = {"TPR at its threshold": "tpr_at_threshold", "FPR there": "fpr_at_threshold"}
@@ -88,7 +90,7 @@ def remember(path: Path, of: Mapping[str, Any], make: Callable[[], dict[str, Any
 def run_seed(train: Labelled, job: tuple[Path, str, Config]) -> Results:
     """The figures of the detector and of each rival on all parts."""
     benchmark, preset, config = job
-    folder = benchmark.with_name(f"{benchmark.name}.results") / f"{preset}-{config.seed}"
+    folder = benchmark.with_name(f"{benchmark.name}.results") / f"{preset.replace(' ', '-')}-{config.seed}"
     of = {
         "benchmark": hashlib.sha256((benchmark / "manifest.json").read_bytes()).hexdigest(), "config": config.to_json()
     }  # fmt: skip
@@ -230,7 +232,8 @@ def tables(results: Sequence[Results], benchmark: Mapping[str, Any], preset: str
 
 def write_page(page: Path, begin: str, told: Sequence[str]) -> None:
     text = page.read_text("utf-8")
-    before, after = text.split(begin)[0], text.split(END)[1]
+    before, rest = text.split(begin)
+    after = rest.split(END, 1)[1]
     page.write_text(before + "\n".join([begin, *told, END]) + after, "utf-8")
 
 
@@ -240,12 +243,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--preset", default="default", choices=list(PRESETS))
     parser.add_argument("--workers", type=int, default=1, help="seeds trained at a time")
+    parser.add_argument("--pretrained", action="store_true", help="with the package's trees; no rivals are shown")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmark.md")
     options = parser.parse_args()
+    config = PRESETS[options.preset]
+    if not options.pretrained:
+        config = replace(config, pretrained=0.0, pretrained_abroad=0.0)
+    named = options.preset + (" with the package's trees" if options.pretrained else "")
     jobs = [
-        (options.benchmark, options.preset, replace(PRESETS[options.preset], seed=seed, split_seed=seed))
-        for seed in range(options.seeds)
-    ]
+        (options.benchmark, named, replace(config, seed=seed, split_seed=seed)) for seed in range(options.seeds)
+    ]  # fmt: skip
 
     def told(at: int, done: int) -> None:
         print(f"{done} of {len(jobs)}: seed {at}, {time.perf_counter() - start:.0f} s since the start", flush=True)
@@ -253,10 +260,12 @@ def main() -> None:
     start = time.perf_counter()
     results = run_all(run_seed, load(options.benchmark, "train"), jobs, options.workers, told)
     manifest = json.loads((options.benchmark / "manifest.json").read_text("utf-8"))
-    page = tables(results, manifest, options.preset)
+    if options.pretrained:
+        results = [{name: one[name] for name in one if name in (OURS, RIVAL_NAMES[FINISHED])} for one in results]
+    page = tables(results, manifest, named)
     print("\n".join(["", *page]))
     if options.write:
-        write_page(PAGE, BEGIN, page)
+        write_page(PAGE, BEGIN_PRETRAINED if options.pretrained else BEGIN, page)
 
 
 if __name__ == "__main__":

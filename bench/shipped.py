@@ -137,8 +137,8 @@ def tell(found: dict[str, list[Figures]], without: Sequence[str]) -> str:
         "Tested on the benchmark (`probewatch corpus --benchmark`), without those of its data sets that training saw"
         f" too ({', '.join(without) or 'none'}): on other data sets and other models of them. {seeds}"
         f" seed{'s' if seeds > 1 else ''}, mean (lowest to highest); this detector is seed 0. Measured by"
-        " `bench/shipped.py`. How much evidence and the package's trees weigh, and how often the further kinds are in the"
-        " data of these, was chosen with a look at these parts: read this as slightly optimistic.",
+        " `bench/shipped.py`. How much evidence and the package's trees weigh, and how often the further kinds are in"
+        " the data of these, was chosen with a look at these parts: read this as slightly optimistic.",
     ]
     for text, lesson, part in sections:
         told += [text, "\n".join(_table(found[lesson], part)), f"By family: {_by_family(found[lesson], part)}."]
