@@ -52,7 +52,6 @@ VARIANTS = (
     Variant("networks alone", None),
     Variant("networks and trees of habits", (0.0, 0.0)),
     *(Variant(f"and evidence at {share:g}", (share, share)) for share in (0.1, 0.2, 0.3, 0.5, 0.7)),
-    Variant("evidence alone", (1.0, 1.0)),
     Variant("evidence at 0.2, and 0.4 abroad", OWN),
     *(
         Variant(f"and the package's trees at {near:g}, and {far:g} abroad", OWN, (near, far))
