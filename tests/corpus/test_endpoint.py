@@ -177,20 +177,6 @@ def _drip(file: Any, byte: bytes) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("drip", [_drip_body, _drip_head])
-def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
-    serve: Callable[[Reply], Server], connect: Any, drip: Callable[[Any], None]
-) -> None:
-    server = serve(lambda body, _: (200, drip))
-    limits = Limits(per_second=1e6, pause_s=0.001, timeout_s=0.3, attempts=2)
-    endpoint = connect(server.url, ["a"], ["0", "1"], limits=limits)
-    with pytest.raises(
-        TargetError, match=r"failed 2 times, the last with TimeoutError: .* not whole in time \(--timeout"
-    ):
-        endpoint(np.zeros((1, 1)))
-    assert (len(server.seen), endpoint.retries, endpoint.repeated) == (2, 2, 2)
-
-
 def _flood_without_length(file: Any) -> None:
     file.write(b"HTTP/1.1 200 OK\r\n\r\n")
     _flood(file, b"9" * 65536)
@@ -211,18 +197,29 @@ def _announce_much(file: Any) -> None:
     file.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n")
 
 
-@pytest.mark.parametrize("flood", [_flood_without_length, _flood_in_chunks, _announce_much])
-def test_an_answer_without_end_is_given_up_at_a_size(
-    serve: Callable[[Reply], Server], connect: Any, flood: Callable[[Any], None]
+LATE = r"TimeoutError: .* not whole in time \(--timeout"
+TOO_LONG = "AnswerTooLong: the answer passes 1,310,720 bytes"
+
+
+@pytest.mark.parametrize(
+    ("answer", "timeout_s", "why"),
+    [
+        (_drip_body, 0.3, LATE),
+        (_drip_head, 0.3, LATE),
+        (_flood_without_length, 30.0, TOO_LONG),
+        (_flood_in_chunks, 30.0, TOO_LONG),
+        (_announce_much, 30.0, TOO_LONG),
+    ],
+)
+def test_an_answer_that_drips_or_has_no_end_is_given_up(
+    serve: Callable[[Reply], Server], connect: Any, answer: Callable[[Any], None], timeout_s: float, why: str
 ) -> None:
-    server = serve(lambda body, _: (200, flood))
-    limits = Limits(per_second=1e6, pause_s=0.001, timeout_s=30.0, attempts=2)
+    server = serve(lambda body, _: (200, answer))
+    limits = Limits(per_second=1e6, pause_s=0.001, timeout_s=timeout_s, attempts=2)
     endpoint = connect(server.url, ["a"], ["0", "1"], limits=limits)
-    with pytest.raises(
-        TargetError, match="failed 2 times, the last with AnswerTooLong: the answer passes 1,310,720 bytes"
-    ):
+    with pytest.raises(TargetError, match=f"failed 2 times, the last with {why}"):
         endpoint(np.zeros((1, 1)))
-    assert (endpoint.retries, endpoint.repeated) == (2, 2)
+    assert (len(server.seen), endpoint.retries, endpoint.repeated) == (2, 2, 2)
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(serve: Callable[[Reply], Server], connect: Any) -> None:

@@ -81,14 +81,15 @@ class Block:
 
     def text(self, index: int) -> str:
         """One line, without its end."""
-        start = int(self.ends[index - 1]) if index else 0
-        return str(self.content[start : int(self.ends[index])], "utf-8", "replace").rstrip("\r\n")
+        return str(self._line(index), "utf-8", "replace").rstrip("\r\n")
 
     def is_halved(self, index: int) -> bool:
         """Whether a line spells half a surrogate pair, which JSON allows and no text can hold."""
+        return any(map(_is_escape, HALF_A_PAIR.finditer(bytes(self._line(index)))))
+
+    def _line(self, index: int) -> memoryview:
         start = int(self.ends[index - 1]) if index else 0
-        line = bytes(self.content[start : int(self.ends[index])])
-        return any(map(_is_escape, HALF_A_PAIR.finditer(line)))
+        return self.content[start : int(self.ends[index])]
 
     def mended(self) -> Block:
         """The same lines with U+FFFD in the place of every half of a surrogate pair."""

@@ -130,7 +130,7 @@ def quote_name(name: str) -> str:
 def number_of(value: str, *, words: bool) -> str:
     """SQL of the number that the text ``value`` stands for, null if none; with ``words`` every text, and a missing one.
 
-    A word has the same number in every log: the last 20 bits of its MD5.
+    A word has the same number in every log: 20 bits of its MD5.
     """
     number = f"TRY_CAST({value} AS DOUBLE)"
     flag = f"CASE lower({value}) WHEN 'true' THEN 1 WHEN 'false' THEN 0 END"

@@ -272,10 +272,9 @@ def _smoothed(build: _Builder, scores: str, count: int, ahead: str, state: str) 
     )  # (T, 1, B, n), and the last, (1, B, n)
     flat = build.add("Transpose", build.add("Squeeze", means, build.constant([1], np.int64)), perm=[2, 1, 0])
     first = build.add("Split", flat, axis=0, count=count)
-    names = [first, *(f"{first}_{at}" for at in range(1, count))]
-    return [build.add("Squeeze", name, build.constant([0], np.int64)) for name in names], build.add(
-        "Squeeze", f"{means}_1", build.constant([0], np.int64)
-    )
+    names = [first, *(f"{first}_{at}" for at in range(1, count)), f"{means}_1"]
+    *parts, last = (build.add("Squeeze", name, build.constant([0], np.int64)) for name in names)
+    return parts, last
 
 
 def _trees(build: _Builder, grown: Sequence[Trees], rows: str, slope: float, base: float) -> str:
