@@ -6,7 +6,8 @@
 
 DRAWN holds no data set that anything is tested on. Its families are those that ``corpus`` knows: the table has a row
 for trees that learned from all, which are written to FILE, and one for each of LESSONS, which lack those that are new
-in a part of the benchmark.
+in a part of the benchmark. The last row is what gradient boosting makes of the same lessons, on aggregates of finished
+sessions.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from probewatch.learn.model import LSTMClassifier
 from probewatch.learn.networks import Ground, lessons_of, prepare
 from probewatch.learn.presets import PRESETS
 from probewatch.learn.pretrained import write_trees
+from probewatch.learn.rivals import aggregate, boosting
 from probewatch.learn.trees import Trees, grow_habits
 from probewatch.learn.unseen import eligible
 from probewatch.learn.views import view_sessions
@@ -75,9 +77,28 @@ def test(trees: Trees, ground: Ground, data: Labelled) -> list[str]:
     found: list[str] = []
     for name, view in view_sessions(data.sessions, CONFIG.features, {}, data.profiles, poorer=True).items():
         if name in VIEWS:
-            known = data.label >= 0
-            score, label = peaks(trees, ground, view)[known], data.label[known]
-            found += [f"{roc_auc_score(label, score):.3f}", f"{tpr_at_fpr(label, score, 0.01):.3f}"]
+            found += figures(data.label, peaks(trees, ground, view))
+    return found
+
+
+def figures(label: NDArray[np.int8], score: NDArray[np.float64]) -> list[str]:
+    """ROC AUC and TPR at 1 % FPR of the sessions with a label."""
+    label, score = label[label >= 0], score[label >= 0]
+    return [f"{roc_auc_score(label, score):.3f}", f"{tpr_at_fpr(label, score, 0.01):.3f}"]
+
+
+def rival(drawn: Labelled, ground: Ground, data: Labelled) -> list[str]:
+    """The same of boosting that learned from the drawn sessions as their owner sees them."""
+    lessons, found = aggregate(ground.views["whole"]), list[str]()
+    for name, view in view_sessions(data.sessions, CONFIG.features, {}, data.profiles, poorer=True).items():
+        if name in VIEWS:
+            columns = np.concatenate([lessons, aggregate(view)])
+            label, client = (
+                np.concatenate(pair)
+                for pair in ((drawn.label, data.label), (drawn.sessions.client, data.sessions.client))
+            )
+            score = boosting(columns, label, ground.seen, client, seed=CONFIG.seed)[len(lessons) :]
+            found += figures(data.label, score)
     return found
 
 
@@ -97,12 +118,14 @@ def main() -> None:
         trees, ground = grow(without_families(drawn, families))
         if lesson == "all":
             write_trees(options.out, trees, CONFIG.features)
+            others = [cell for data in tested.values() for cell in rival(drawn, ground, data)]
         row = [
             lesson,
             f"{len(ground.seen):,}",
             *(cell for data in tested.values() for cell in test(trees, ground, data)),
         ]
         print("| " + " | ".join(row) + " |", flush=True)
+    print("| " + " | ".join(["all, by boosting", f"{np.sum(eligible(drawn)):,}", *others]) + " |")
 
 
 if __name__ == "__main__":
